@@ -1,0 +1,1 @@
+//! The configuration: what the file and the store say, checked.

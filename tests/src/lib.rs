@@ -1,0 +1,1 @@
+//! End-to-end tests of the real executable with real PostgreSQL and etcd.
