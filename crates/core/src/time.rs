@@ -28,3 +28,44 @@ impl std::ops::Add<Duration> for BootInstant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WallTime(pub Duration);
+
+/// The largest relative error assumed between two clocks: 0.1 % (assumption set A).
+const DRIFT_PER_MILLE: u32 = 1;
+
+/// How long killing PostgreSQL may take: K in TIM-5 and BEY-2.
+pub const KILL_TIME: Duration = Duration::from_secs(2);
+
+/// When somebody else may be granted a lease that was renewed by a request sent at `sent` (TIM-4, TIM-5).
+///
+/// The store starts to count when it processes the request, which is not before it was sent; dividing by `1 + drift`
+/// covers a store whose clock runs faster than ours.
+pub fn lease_end(sent: BootInstant, ttl: Duration) -> BootInstant {
+    sent + ttl * 1000 / (1000 + DRIFT_PER_MILLE)
+}
+
+/// When the fencer has to begin killing PostgreSQL so that it is silent before [`lease_end`] (BEY-2).
+pub fn fence_deadline(sent: BootInstant, ttl: Duration) -> BootInstant {
+    BootInstant(lease_end(sent, ttl).0.saturating_sub(KILL_TIME))
+}
+
+/// When a primary that cannot renew has to begin an orderly stop: early enough to be done before [`fence_deadline`].
+pub fn demote_deadline(sent: BootInstant, ttl: Duration) -> BootInstant {
+    let stop_time = Duration::from_secs(2).max(ttl / 8);
+    BootInstant(fence_deadline(sent, ttl).0.saturating_sub(stop_time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_stops_before_it_is_fenced_and_is_fenced_before_the_lease_ends() {
+        for seconds in [5, 20, 30, 300] {
+            let (sent, ttl) = (BootInstant(Duration::from_secs(1000)), Duration::from_secs(seconds));
+            let end = lease_end(sent, ttl);
+            assert!(end < sent + ttl, "the store may count faster than we do");
+            assert_eq!(end.since(fence_deadline(sent, ttl)), KILL_TIME);
+            assert!(demote_deadline(sent, ttl) + Duration::from_secs(2) <= fence_deadline(sent, ttl));
+        }
+    }
+}

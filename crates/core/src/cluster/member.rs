@@ -217,10 +217,8 @@ impl Member {
     }
 
     fn lsn(&self, key: &str) -> Option<Lsn> {
-        match self.fields.get(key)? {
-            Value::String(text) => text.parse().ok().map(Lsn),
-            other => other.as_u64().map(Lsn),
-        }
+        let value = self.fields.get(key)?;
+        value.as_u64().or_else(|| value.as_str()?.parse().ok()).map(Lsn)
     }
 
     /// `postgres://host:port/database` without credentials.

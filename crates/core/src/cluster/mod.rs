@@ -109,6 +109,8 @@ pub struct Cluster {
     pub revision: Revision,
     /// `initialize`.
     pub initialize: Initialize,
+    /// The revision that changed `initialize` last.
+    pub initialize_revision: Revision,
     /// `config`, when it is a JSON object.
     pub config: Option<Versioned<Map<String, Value>>>,
     /// `leader`. `None` means unlocked.
@@ -125,6 +127,8 @@ pub struct Cluster {
     pub history: Option<Versioned<History>>,
     /// `failsafe`: member name to REST URL.
     pub failsafe: Option<BTreeMap<String, String>>,
+    /// Keys of our own, below `x/`, by the rest of their name; Patroni ignores them.
+    pub own: BTreeMap<String, Versioned<String>>,
     /// Keys that could not be understood.
     pub warnings: Vec<KeyWarning>,
 }
@@ -144,7 +148,10 @@ impl Cluster {
                 continue;
             };
             match key.suffix.as_str() {
-                "initialize" => cluster.initialize = cluster.read_initialize(text),
+                "initialize" => {
+                    cluster.initialize = cluster.read_initialize(text);
+                    cluster.initialize_revision = key.mod_revision;
+                }
                 "config" => cluster.config = cluster.read_config(text, key.mod_revision),
                 "leader" => cluster.leader = cluster.read_leader(text, &key),
                 "status" => {
@@ -175,6 +182,9 @@ impl Cluster {
                 other => {
                     if let Some(name) = other.strip_prefix("members/") {
                         cluster.add_member(name, text, &key);
+                    } else if let Some(name) = other.strip_prefix("x/") {
+                        let value = Versioned { value: text.to_owned(), revision: key.mod_revision };
+                        cluster.own.insert(name.to_owned(), value);
                     }
                 }
             }

@@ -1,1 +1,144 @@
-//! What a member does next. See `decide`.
+//! Decides what this member does next.
+//!
+//! [`decide`] reads one [`View`], taken at the start of a cycle, and what the last decision remembered, and returns one
+//! [`Decision`] with the next [`Memory`]. It is total and deterministic: any input gives a decision, the same input
+//! gives the same one (INV-S26). `decide` in this file holds the order of the cycle (CYC-1…22); each situation has a
+//! file of its own. To find the line that promotes: [`leader::decide`] → [`promote::promote`].
+//!
+//! Invariants:
+//! - a primary that cannot prove its lease stops before the lease can be given away;
+//! - a member is promoted, or started as primary, only while it holds the lease;
+//! - the leader key is released only when PostgreSQL is proven not to run as primary;
+//! - nothing is wiped that an operator has not allowed to wipe.
+
+pub mod effect;
+pub mod follow;
+pub mod memory;
+pub mod peers;
+pub mod reason;
+pub mod rewind;
+pub mod slots;
+pub mod view;
+
+pub mod bootstrap;
+mod busy;
+mod leader;
+mod manual;
+mod promote;
+mod race;
+mod recover;
+mod starting;
+mod store_lost;
+mod system_id;
+
+#[cfg(test)]
+mod tests;
+
+use crate::cluster::{Cluster, Initialize, PostgresState};
+
+pub use effect::{Decision, DemoteMode, Effect, StartAs};
+pub use memory::{CheckpointState, Memory, RewindState};
+pub use reason::Reason;
+pub use view::View;
+
+use view::{DataDir, Lease, Store};
+
+/// Decides what this member does next.
+pub fn decide(view: &View, memory: &Memory) -> (Decision, Memory) {
+    let mut next = memory.clone();
+    next.absorb(view);
+    let mut decision = situation(view, &mut next);
+    decision.epoch = match &view.lease {
+        Lease::Held { epoch, .. } => Some(*epoch),
+        Lease::None | Lease::NotOurs { .. } => None,
+    };
+    if view.postgres.is_primary() {
+        // Whatever was decided, look again when the lease runs out (CYC-22, QRK-14).
+        decision = decision.and_wake_at(view.lease.demote_at().filter(|deadline| *deadline > view.now));
+    }
+    next.conclude(view);
+    (decision, next)
+}
+
+/// The order of the cycle: the first situation that applies decides.
+fn situation(view: &View, memory: &mut Memory) -> Decision {
+    let Store::Current(cluster) = &view.store else {
+        return store_lost::decide(view); // CYC-1, CYC-20
+    };
+    if let Some(error) = &memory.bootstrap_failed {
+        return Reason::BootstrapFailed { error: error.clone() }
+            .with([Effect::Exit { code: 1, leave_postgres: false }]);
+    }
+    if let Some(decision) = restore_keys(view, cluster) {
+        return decision; // CYC-7, CYC-8
+    }
+    if let Some(action) = &view.action
+        && let Some(decision) = busy::decide(view, cluster, action)
+    {
+        return decision; // CYC-9
+    }
+    if view.postgres.alive
+        && matches!(view.postgres.state, PostgresState::Starting | PostgresState::Restarting)
+        && let Some(decision) = starting::decide(view, cluster)
+    {
+        return decision; // CYC-10
+    }
+    if memory.recovering && !view.settings.paused {
+        memory.recovering = false; // CYC-12
+        if !view.postgres.alive
+            && let Some(decision) = recover::after_failed_start(view, cluster, memory)
+        {
+            return decision;
+        }
+    }
+    let system_id = match &view.data_dir {
+        DataDir::Empty | DataDir::Inaccessible { .. } => return bootstrap::decide(view, cluster, memory), // CYC-13
+        DataDir::Present { system_id } => system_id.as_deref(),
+    };
+    if let Some(decision) = system_id::decide(view, cluster, system_id) {
+        return decision; // CYC-14
+    }
+    if !view.postgres.alive {
+        return recover::decide(view, cluster, memory); // CYC-15
+    }
+    if is_owner(view, cluster) || cluster.is_led_by(&view.me) {
+        leader::decide(view, cluster, memory) // CYC-17
+    } else if cluster.is_unlocked() {
+        race::decide(view, cluster, memory) // CYC-16
+    } else {
+        follow::decide(view, cluster, memory) // CYC-17
+    }
+}
+
+/// True when this member holds the leader key as far as anybody can know: it has proved so, and no newer state of the
+/// store says otherwise. A view from before our own acquisition says nothing about it.
+fn is_owner(view: &View, cluster: &Cluster) -> bool {
+    match &view.lease {
+        Lease::Held { epoch, .. } => {
+            view.lease.is_exclusive(view.now) && (cluster.is_led_by(&view.me) || cluster.revision < *epoch)
+        }
+        Lease::None | Lease::NotOurs { .. } => false,
+    }
+}
+
+/// CYC-7, CYC-8: only the owner restores what the store lost.
+fn restore_keys(view: &View, cluster: &Cluster) -> Option<Decision> {
+    if !is_owner(view, cluster) || view.action.is_some() || !cluster.is_led_by(&view.me) {
+        return None;
+    }
+    if let (None, DataDir::Present { system_id: Some(_) }) = (cluster.initialize.system_id(), &view.data_dir)
+        && !view.settings.paused
+    {
+        let over = match &cluster.initialize {
+            Initialize::Absent => None,
+            Initialize::Bootstrapping | Initialize::Invalid(_) | Initialize::SystemId(_) => {
+                Some(cluster.initialize_revision)
+            }
+        };
+        return Some(Reason::StoresSystemId.with([Effect::StoreSystemId { over }]));
+    }
+    if cluster.config.is_none() {
+        return Some(Reason::StoresConfig.with([Effect::StoreConfig]));
+    }
+    None
+}

@@ -1,0 +1,81 @@
+//! The data directory is empty or cannot be looked at (sections 9 and 10).
+
+use crate::cluster::{Cluster, Initialize};
+use crate::names::MemberName;
+
+use super::effect::{Decision, Effect};
+use super::memory::{Memory, RewindState};
+use super::reason::Reason;
+use super::view::{DataDir, View};
+
+/// The key below `x/` that names the member which claimed `initialize`; it stays when that member dies (QRK-11).
+pub const INTENT_KEY: &str = "bootstrap";
+
+/// The key below `x/` that is bound to the bootstrapper's lease: while it exists, the bootstrapper lives.
+pub const INTENT_ALIVE_KEY: &str = "bootstrap_alive";
+
+/// DIR-1…4, BOO-1…7.
+pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
+    if view.postgres.alive && !view.settings.paused {
+        return Reason::StopsWithoutData.with([Effect::StopImmediately]); // DIR-1
+    }
+    if cluster.is_led_by(&view.me) {
+        return Reason::ReleasesWithoutData.with([Effect::Release]); // DIR-2, after DIR-1
+    }
+    if let DataDir::Inaccessible { problem } = &view.data_dir {
+        return Reason::DataDirInaccessible { problem: problem.clone() }.alone(); // DIR-3
+    }
+    if view.settings.paused {
+        return Reason::EmptyInPause.alone(); // DIR-4
+    }
+    memory.rewind = RewindState::Initial;
+    if !cluster.is_unlocked() {
+        return clone(view, cluster, memory);
+    }
+    match &cluster.initialize {
+        Initialize::Absent if !view.may_bootstrap || view.tags.nofailover => Reason::MayNotBootstrap.alone(),
+        Initialize::Absent if view.settings.standby_cluster => Reason::StandbyClusterNotBuilt.alone(),
+        Initialize::Absent => Reason::Bootstraps.with([Effect::Bootstrap]), // BOO-1, BOO-3
+        Initialize::Bootstrapping if is_abandoned(cluster) => {
+            Reason::BootstrapAbandoned.with([Effect::ClearInitialize { seen: cluster.initialize_revision }])
+        }
+        Initialize::Bootstrapping => Reason::WaitsForBootstrap.alone(), // BOO-4
+        Initialize::SystemId(_) | Initialize::Invalid(_) => Reason::WaitsForLeaderToClone.alone(), // BOO-7
+    }
+}
+
+/// QRK-11: the claim was made by a member that announces its life, and that announcement is gone. A claim without an
+/// announcement is Patroni's, and only an operator may judge it.
+fn is_abandoned(cluster: &Cluster) -> bool {
+    cluster.own.contains_key(INTENT_KEY) && !cluster.own.contains_key(INTENT_ALIVE_KEY)
+}
+
+/// BOO-5: a running member that offers itself by `clonefrom`, else the leader.
+fn clone(view: &View, cluster: &Cluster, memory: &Memory) -> Decision {
+    if let (Some(error), Some(retry_at)) = (&memory.start_error, memory.retry_at)
+        && view.now < retry_at
+    {
+        return Reason::CloneFailed { error: error.clone() }.wake_at(retry_at); // BOO-12
+    }
+    match clone_source(view, cluster) {
+        Some(source) => Reason::Clones { member: source.clone() }.with([Effect::Clone { source, wipe: false }]),
+        None => Reason::WaitsForLeaderToClone.alone(),
+    }
+}
+
+fn clone_source(view: &View, cluster: &Cluster) -> Option<MemberName> {
+    let leader = cluster.leader.as_ref()?;
+    let offering: Vec<&MemberName> = cluster
+        .members
+        .values()
+        .filter(|member| member.name != view.me && member.name != leader.name)
+        .filter(|member| member.has_tag("clonefrom") && member.is_running() && member.address().is_some())
+        .map(|member| &member.name)
+        .collect();
+    // Members that come up together spread over those who offer themselves, without a random number.
+    let mine = view.me.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    match offering.len() {
+        0 => cluster.leader_member().and_then(|leader| leader.address()).map(|_| leader.name.clone()),
+        count => offering.get(mine % count).map(|name| (*name).clone()),
+    }
+}

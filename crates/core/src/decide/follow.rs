@@ -1,0 +1,103 @@
+//! Whom to stream from, and how to get there (section 15).
+
+use crate::cluster::Cluster;
+use crate::names::MemberName;
+
+use super::effect::{Decision, Effect};
+use super::leader;
+use super::memory::Memory;
+use super::reason::Reason;
+use super::rewind;
+use super::view::{OwnTags, RecoveryDiff, Settings, View};
+
+/// NTF-1…5: the member to stream from; `None` for nobody.
+pub fn upstream(me: &MemberName, tags: &OwnTags, _settings: &Settings, cluster: &Cluster) -> Option<MemberName> {
+    if tags.nostream {
+        return None; // NTF-1
+    }
+    let wanted = tags.replicatefrom.as_deref().filter(|name| *name != me.as_str());
+    let cascading = wanted.and_then(|name| cluster.members.keys().find(|member| member.as_str() == name)); // NTF-3
+    let leader = cluster.leader.as_ref().map(|leader| &leader.name); // NTF-4
+    cascading.or(leader).filter(|name| *name != me).cloned() // NTF-5
+}
+
+/// FOL-2…14: another member holds the key.
+pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
+    let Some(leader) = &cluster.leader else {
+        return without_leader(view, Reason::KeepsUpstream);
+    };
+    if view.postgres.is_primary() {
+        return leader::without_lock(view, leader.name.to_string()); // FOL-3, FOL-4
+    }
+    if view.settings.standby_cluster {
+        return in_standby_cluster(view);
+    }
+    let upstream = upstream(&view.me, &view.tags, &view.settings, cluster);
+    let (ours, theirs) = (
+        view.postgres.facts.as_ref().and_then(|facts| facts.timeline),
+        cluster.leader_member().and_then(|member| member.timeline()),
+    );
+    let behind = matches!((ours, theirs), (Some(ours), Some(theirs)) if ours < theirs);
+    let streaming = view.postgres.facts.as_ref().is_some_and(|facts| facts.streaming);
+    if behind && !streaming && matches!(memory.rewind, super::RewindState::Initial) {
+        rewind::request_check(view, memory); // FOL-12: the leader moved on and we do not stream from it.
+    }
+    if let Some(decision) = rewind::next_step(view, cluster, memory)
+        && (!view.settings.paused || upstream.is_some())
+    {
+        return decision; // FOL-6
+    }
+    if !view.settings.paused && view.postgres.facts.as_ref().is_some_and(|facts| facts.replay_paused) {
+        return Reason::ResumesReplay.with([Effect::ResumeReplay]); // FOL-7
+    }
+    if cluster.members.get(&leader.name).is_none_or(|member| member.address().is_none()) {
+        return Reason::KeepsUpstream.alone(); // FOL-9: an unknown leader is no reason to let go.
+    }
+    re_point(view, memory, upstream, Reason::Follows { leader: leader.name.clone() })
+}
+
+/// FOL-10: recovery settings that differ are changed, by a reload where that is enough.
+fn re_point(view: &View, memory: &mut Memory, upstream: Option<MemberName>, settled: Reason) -> Decision {
+    let named = upstream.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+    match view.postgres.recovery {
+        RecoveryDiff::Same | RecoveryDiff::Unknown => settled.alone(),
+        RecoveryDiff::Reload => {
+            rewind::request_check(view, memory);
+            Reason::ChangesUpstream { upstream: named }.with([Effect::ReloadUpstream { upstream }])
+        }
+        RecoveryDiff::Restart => {
+            if let (Some(error), Some(retry_at)) = (&memory.start_error, memory.retry_at)
+                && view.now < retry_at
+            {
+                return Reason::StartFailed { error: error.clone() }.wake_at(retry_at);
+            }
+            rewind::request_check(view, memory);
+            Reason::ChangesUpstream { upstream: named }.with([Effect::RestartForUpstream { upstream }])
+        }
+    }
+}
+
+/// FOL-13: nobody holds the key and this member does not stand: the upstream stays as it is. A primary without the
+/// key steps down where the reason says that it must.
+pub(super) fn without_leader(view: &View, reason: Reason) -> Decision {
+    if view.postgres.is_primary() && !view.settings.paused {
+        return leader::without_lock(view, "nobody".to_owned()).because(reason);
+    }
+    reason.alone()
+}
+
+/// INV-S25: this version watches a standby cluster and never makes anybody writable in it.
+pub(super) fn in_standby_cluster(view: &View) -> Decision {
+    if view.postgres.is_primary() && !view.settings.paused {
+        return leader::without_lock(view, "a standby cluster".to_owned()).because(Reason::StandbyClusterNotBuilt);
+    }
+    Reason::StandbyClusterNotBuilt.alone()
+}
+
+impl Decision {
+    /// The same effects for a reason that says more.
+    fn because(mut self, reason: Reason) -> Decision {
+        self.reason = reason;
+        self
+    }
+}

@@ -1,0 +1,69 @@
+//! This member holds the leader key, or the key names it (section 14).
+
+use crate::cluster::Cluster;
+
+use super::effect::{Decision, DemoteMode, Effect};
+use super::follow;
+use super::manual;
+use super::memory::{CheckpointState, Memory};
+use super::promote;
+use super::reason::Reason;
+use super::view::{Lease, View};
+
+/// OWN-1…6. The server is up and accepts connections, or is a standby that still starts.
+pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
+    match &view.lease {
+        Lease::None => return Reason::AdoptsLease.with([Effect::Adopt]), // REC-1, OWN-3
+        Lease::NotOurs { holder } => {
+            let holder = holder.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+            return without_lock(view, holder);
+        }
+        Lease::Held { .. } if !view.lease.is_safe(view.now) => return renewals_fail(view),
+        Lease::Held { .. } => {}
+    }
+    if view.settings.paused && !view.postgres.is_primary() {
+        let requested = super::peers::request(cluster).and_then(|request| request.candidate.as_ref());
+        if requested != Some(&view.me) {
+            return Reason::ReleasesInPause.with([Effect::Release]); // OWN-2, PAU-4
+        }
+    }
+    if let Some(decision) = manual::as_leader(view, cluster) {
+        return decision; // OWN-3
+    }
+    if view.settings.standby_cluster {
+        return follow::in_standby_cluster(view);
+    }
+    if view.postgres.is_primary()
+        && memory.checkpoint == CheckpointState::Due
+        && view.action.is_none()
+        && view.postgres.facts.as_ref().is_some_and(|facts| !facts.in_recovery)
+    {
+        if view.postgres.facts.as_ref().is_some_and(|facts| facts.checkpointed) {
+            memory.checkpoint = CheckpointState::Done;
+        } else {
+            memory.checkpoint = CheckpointState::Running;
+            return Reason::Checkpoints.with([Effect::Checkpoint]); // RWD-15
+        }
+    }
+    promote::promote(view, cluster, memory)
+}
+
+/// OWN-4…6: the store proved that the key is not ours.
+pub(super) fn without_lock(view: &View, holder: String) -> Decision {
+    if !view.postgres.is_primary() {
+        return Reason::KeepsUpstream.alone(); // OWN-6: not promoted; the next view tells whom to follow.
+    }
+    if view.settings.paused {
+        return Reason::LostLockInPause.alone(); // OWN-5
+    }
+    let demote = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };
+    Reason::LostLock { holder }.with([demote]) // OWN-4
+}
+
+/// DCSF-6: the store can be read, but the lease could not be renewed and is running out.
+fn renewals_fail(view: &View) -> Decision {
+    if view.settings.paused || !view.postgres.is_primary() {
+        return Reason::RenewalsFail.with([Effect::Adopt]);
+    }
+    Reason::RenewalsFail.with([Effect::Demote { mode: DemoteMode::Offline, upstream: None }])
+}

@@ -1,0 +1,145 @@
+//! Requests to move the leadership (section 18).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, FailoverRequest};
+use crate::names::MemberName;
+
+use super::effect::{Decision, DemoteMode, Effect};
+use super::memory::Memory;
+use super::peers::{self, Asked, Bound, Candidates, failover_possible, request};
+use super::race::{LagCheck, Standing, everybody, stand};
+use super::reason::Reason;
+use super::view::View;
+
+/// MAN-L1…9: what a leader with a fresh lease does about a request. `None`: nothing.
+pub(super) fn as_leader(view: &View, cluster: &Cluster) -> Option<Decision> {
+    let versioned = cluster.failover.as_ref()?;
+    let request = &versioned.value;
+    let paused = view.settings.paused;
+    if paused && !view.postgres.is_primary() {
+        return None; // MAN-L1
+    }
+    let clear = |why: &str| {
+        let effect = Effect::RewriteFailover { request: None, seen: Some(versioned.revision) };
+        Some(Reason::ClearsRequest { why: why.to_owned() }.with([effect]))
+    };
+    if let Some(at) = &request.scheduled_at {
+        if paused {
+            return None; // MAN-L3
+        }
+        match due(view, at) {
+            Due::Later => return None,
+            Due::Soon(left) => {
+                return Some(Reason::WaitsForSchedule { at: at.clone() }.wake_at(view.now + left));
+            }
+            Due::Now => {}
+            Due::Missed => return clear("its time has passed"),
+            Due::Unreadable => return clear("its time is not an ISO 8601 timestamp with a zone"),
+        }
+    }
+    if request.leader.as_ref().is_some_and(|leader| *leader != view.me) {
+        return clear("it names another member as the leader"); // MAN-L4
+    }
+    if request.candidate.as_ref() == Some(&view.me) {
+        return clear("this member is the leader already"); // MAN-L5
+    }
+    if paused && request.candidate.is_none() {
+        return clear("it names no candidate, which it must in pause"); // MAN-L6
+    }
+    match failover_possible(view, cluster, Bound::Lag, Candidates::AsRequested) {
+        Asked::Ask(members) => Some(Reason::AsksWhetherFailoverPossible.with([Effect::PollPeers(members)])),
+        Asked::Known(true) => {
+            let candidate = request.candidate.as_ref().map_or("any member".to_owned(), ToString::to_string);
+            let demote = Effect::Demote { mode: DemoteMode::Graceful, upstream: None };
+            Some(Reason::StepsDown { candidate }.with([demote])) // MAN-L7
+        }
+        Asked::Known(false) => clear("no member that it allows can take over"), // MAN-L8
+    }
+}
+
+/// MAN-N1…8: whether a request settles who stands while nobody holds the key. `None`: undecided.
+pub(super) fn without_leader(view: &View, cluster: &Cluster, memory: &Memory) -> Option<Standing> {
+    let request = request(cluster)?;
+    if let Some(candidate) = &request.candidate {
+        if *candidate == view.me {
+            return Some(Standing::Yes(Reason::StandsAsCandidate)); // MAN-N1
+        }
+        if view.settings.paused {
+            return Some(Standing::No(Reason::YieldsToCandidate { candidate: candidate.clone() })); // MAN-N2
+        }
+        let asked = BTreeSet::from([candidate.clone()]);
+        let has_record = cluster.members.get(candidate).is_some_and(|member| member.api_url().is_some());
+        if has_record {
+            match peers::answers(view, &asked) {
+                Asked::Ask(_) => return Some(Standing::Ask(ask_all(view, cluster, memory))),
+                Asked::Known(answers) => {
+                    if answers.iter().any(|(_, status)| !status.is_limited()) {
+                        // MAN-N4: it is there and fit: let it win.
+                        return Some(Standing::No(Reason::YieldsToCandidate { candidate: candidate.clone() }));
+                    }
+                }
+            }
+        }
+    }
+    if view.settings.paused {
+        return Some(Standing::No(Reason::NoRaceInPause)); // MAN-N6
+    }
+    Some(without_candidate(view, cluster, memory, request))
+}
+
+fn without_candidate(view: &View, cluster: &Cluster, memory: &Memory, request: &FailoverRequest) -> Standing {
+    if request.leader.as_ref() == Some(&view.me) {
+        // MAN-N7: the member that stepped down comes back only when nobody else can lead.
+        return match failover_possible(view, cluster, Bound::Lag, Candidates::ExceptRequested) {
+            Asked::Ask(_) => Standing::Ask(ask_all(view, cluster, memory)),
+            Asked::Known(true) => Standing::No(Reason::YieldsAfterSwitchover),
+            Asked::Known(false) => match stand(view, cluster, memory, &everybody(cluster, memory), LagCheck::Off) {
+                Standing::Yes(_) => Standing::Yes(Reason::ReturnsAfterSwitchover),
+                other @ (Standing::No(_) | Standing::Ask(_)) => other,
+            },
+        };
+    }
+    let mut members = everybody(cluster, memory);
+    if let Some(leader) = &request.leader {
+        members.remove(leader);
+    }
+    stand(view, cluster, memory, &members, LagCheck::Off) // MAN-N8
+}
+
+/// Everybody at once, so that one round of questions answers whatever is asked next.
+fn ask_all(view: &View, cluster: &Cluster, memory: &Memory) -> BTreeSet<MemberName> {
+    let mut members = everybody(cluster, memory);
+    members.remove(&view.me);
+    members
+}
+
+/// How a schedule relates to now (TIM-8).
+enum Due {
+    /// Farther away than one tick.
+    Later,
+    /// Within one tick: wake then.
+    Soon(Duration),
+    /// Now, or at most one and a half ticks ago.
+    Now,
+    /// Too late.
+    Missed,
+    /// No timestamp, or one without a zone.
+    Unreadable,
+}
+
+fn due(view: &View, at: &str) -> Due {
+    let Ok(at) = at.parse::<jiff::Timestamp>() else {
+        return Due::Unreadable;
+    };
+    let at = at.as_nanosecond();
+    let now = i128::try_from(view.wall.0.as_nanos()).unwrap_or(i128::MAX);
+    let ahead = |nanos: i128| Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+    if at > now {
+        let left = ahead(at - now);
+        return if left <= view.settings.loop_wait { Due::Soon(left) } else { Due::Later };
+    }
+    let late_limit = Duration::from_secs(view.settings.loop_wait.as_secs() * 3 / 2);
+    if ahead(now - at) > late_limit { Due::Missed } else { Due::Now }
+}

@@ -1,0 +1,175 @@
+//! What one decision remembers for the next. There is no other state in the decision core.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::{Cluster, MemberRole, PostgresState};
+use crate::time::BootInstant;
+use crate::wal::Lsn;
+
+use super::rewind::{Divergence, DivergenceFacts, judge};
+use super::view::{ActionKind, Finished, Outcome, Store, View};
+
+/// State between decisions (MEM-1…12, as far as asynchronous replication needs it).
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Memory {
+    /// The last cluster that had a leader (MEM-2): who was a member, and who led.
+    pub last_led: Option<Arc<Cluster>>,
+    /// Our position at the end of the previous decision, and since when the race is put off (MEM-4).
+    pub last_position: Option<Lsn>,
+    /// Since when the race is put off because WAL still arrives (UNL-1).
+    pub backoff_since: Option<BootInstant>,
+    /// Divergence from the leader (MEM-5).
+    pub rewind: RewindState,
+    /// Why the last rewind failed.
+    pub rewind_error: String,
+    /// A divergence check that could not be completed is repeated at this instant.
+    pub check_again_at: Option<BootInstant>,
+    /// A server that is down waits until then for a leader to follow, before it starts without one.
+    pub rejoin_waits_until: Option<BootInstant>,
+    /// The checkpoint after our promotion is not done yet (RWD-15).
+    pub checkpoint: CheckpointState,
+    /// A start was attempted and its result was not seen yet (MEM-6, CYC-12).
+    pub recovering: bool,
+    /// What the last failed start or clone said.
+    pub start_error: Option<String>,
+    /// Do not try the same failed thing again before this instant.
+    pub retry_at: Option<BootInstant>,
+    /// Single-user recovery was tried since the last success (REC-5).
+    pub crash_recovery_tried: bool,
+    /// The last decision was taken in pause (MEM-7).
+    pub was_paused: bool,
+    /// When the key was released because a pre-promote script refused (MEM-9).
+    pub refused_at: Option<BootInstant>,
+    /// The result of that script has not been acted on yet (PRO-3).
+    pub refused: Option<String>,
+    /// A bootstrap failed: its remains were moved aside and the agent has to end (BOO-8).
+    pub bootstrap_failed: Option<String>,
+}
+
+/// How this member's history relates to the leader's (section 12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RewindState {
+    /// Nothing suggests a divergence.
+    #[default]
+    Initial,
+    /// A check is due as soon as a leader can be asked (RWD-2).
+    CheckRequested,
+    /// Diverged.
+    Needed,
+    /// Checked: the same history.
+    NotNeeded,
+    /// Rewound.
+    Success,
+    /// pg_rewind failed for a reason that does not pass (RWD-11).
+    Failed,
+}
+
+/// The checkpoint that a new primary owes to those who rewind from it (RWD-15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CheckpointState {
+    /// Not a freshly promoted primary, or done.
+    #[default]
+    Done,
+    /// Due.
+    Due,
+    /// Under way.
+    Running,
+}
+
+/// How long a former primary that was stopped in order stays down to see its successor before it starts alone.
+const REJOIN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Pause between attempts to ask a leader that is not ready.
+const CHECK_AGAIN: Duration = Duration::from_millis(250);
+
+impl Memory {
+    /// Takes in what happened since the last decision, before anything is decided.
+    pub(super) fn absorb(&mut self, view: &View) {
+        for finished in &view.finished {
+            self.absorb_finished(view, finished);
+        }
+        if let Store::Current(cluster) = &view.store {
+            if !cluster.is_unlocked() {
+                self.backoff_since = None; // CYC-3
+            }
+            if !cluster.is_unlocked() || self.last_led.is_none() {
+                self.last_led = Some(Arc::clone(cluster)); // MEM-2
+            }
+        }
+        if self.was_paused && !view.settings.paused {
+            self.rewind = RewindState::Initial; // CYC-5, PAU-16
+        }
+        self.was_paused = view.settings.paused;
+        if view.postgres.is_running() {
+            self.start_error = None;
+            self.retry_at = None;
+            self.crash_recovery_tried = false;
+            self.rejoin_waits_until = None;
+            if self.rewind == RewindState::Success {
+                self.rewind = RewindState::Initial; // RWD-16
+            }
+        }
+    }
+
+    fn absorb_finished(&mut self, view: &View, finished: &Finished) {
+        let retry = Some(view.now + view.settings.loop_wait);
+        match (finished.kind, &finished.outcome) {
+            (ActionKind::CheckDivergence, Outcome::Divergence(facts)) => self.absorb_check(view, facts),
+            (ActionKind::Rewind, Outcome::Done) => self.rewind = RewindState::Success,
+            (ActionKind::Rewind, Outcome::Failed(error)) => {
+                self.rewind = RewindState::Failed;
+                self.rewind_error.clone_from(error);
+            }
+            (ActionKind::Rewind, Outcome::SourceLost(error)) => {
+                self.rewind_error.clone_from(error);
+                self.check_again_at = Some(view.now + CHECK_AGAIN);
+            }
+            (ActionKind::Promote, Outcome::Done) => self.checkpoint = CheckpointState::Due,
+            (ActionKind::Promote, Outcome::Refused(why)) => self.refused = Some(why.clone()),
+            (ActionKind::Checkpoint, Outcome::Done) => self.checkpoint = CheckpointState::Done,
+            (ActionKind::Checkpoint, _) => self.checkpoint = CheckpointState::Due,
+            (ActionKind::Demote, _) => {
+                self.checkpoint = CheckpointState::Done;
+                self.rejoin_waits_until = Some(view.now + REJOIN_PATIENCE);
+            }
+            (ActionKind::Bootstrap, Outcome::Failed(error)) => self.bootstrap_failed = Some(error.clone()),
+            (ActionKind::Start | ActionKind::Clone | ActionKind::ChangeUpstream, Outcome::Failed(error)) => {
+                self.start_error = Some(error.clone());
+                self.retry_at = retry;
+            }
+            (ActionKind::CrashRecovery, Outcome::Failed(error)) => self.start_error = Some(error.clone()),
+            (
+                ActionKind::Bootstrap
+                | ActionKind::Clone
+                | ActionKind::Start
+                | ActionKind::Promote
+                | ActionKind::Stop
+                | ActionKind::CrashRecovery
+                | ActionKind::CheckDivergence
+                | ActionKind::Rewind
+                | ActionKind::ChangeUpstream,
+                _,
+            ) => {}
+        }
+    }
+
+    fn absorb_check(&mut self, view: &View, facts: &DivergenceFacts) {
+        self.rewind = match judge(facts) {
+            Divergence::Diverged => RewindState::Needed,
+            Divergence::SameHistory => RewindState::NotNeeded,
+            Divergence::Unknown => {
+                self.check_again_at = Some(view.now + CHECK_AGAIN);
+                RewindState::CheckRequested
+            }
+        };
+    }
+
+    /// Notes what the decision ends with, for the next one.
+    pub(super) fn conclude(&mut self, view: &View) {
+        self.last_position = view.postgres.position();
+        if view.postgres.state == PostgresState::Running && view.postgres.role == MemberRole::Uninitialized {
+            self.recovering = false;
+        }
+    }
+}

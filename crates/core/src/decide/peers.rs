@@ -1,0 +1,153 @@
+//! What other members answered, and whether one of them could take over (PEER-1…5, FP-1…7).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cluster::{Cluster, FailoverRequest, Member};
+use crate::names::MemberName;
+use crate::wal::{Lsn, Timeline};
+
+use super::view::View;
+
+/// Answers collected for one decision.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct PeerPoll {
+    /// One entry for each member that was asked.
+    pub answers: BTreeMap<MemberName, PeerAnswer>,
+}
+
+/// What one member answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerAnswer {
+    /// No usable answer in time (PEER-1).
+    Unreachable,
+    /// Its status document.
+    Status(PeerStatus),
+}
+
+/// The part of a member's status document that decisions read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// False when it accepts writes (PEER-2).
+    pub in_recovery: bool,
+    /// The larger of received and replayed; zero for a primary (PEER-3).
+    pub position: Lsn,
+    /// Its timeline, when known.
+    pub timeline: Option<Timeline>,
+    /// The tag, from the answer (PEER-5).
+    pub nofailover: bool,
+    /// The tag, from the answer.
+    pub failover_priority: i64,
+    /// Its watchdog is required and does not work.
+    pub watchdog_failed: bool,
+}
+
+impl PeerStatus {
+    /// True when it may not become primary (PEER-4).
+    pub fn is_limited(&self) -> bool {
+        self.nofailover || self.watchdog_failed
+    }
+}
+
+/// A question that may need answers of other members first.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked<T> {
+    /// The answer.
+    Known(T),
+    /// Ask these members, then decide again.
+    Ask(BTreeSet<MemberName>),
+}
+
+/// The answers of `members`, or the wish to ask them all when one has not been asked yet.
+pub(super) fn answers<'v>(
+    view: &'v View,
+    members: &BTreeSet<MemberName>,
+) -> Asked<Vec<(&'v MemberName, &'v PeerStatus)>> {
+    let known = view.poll.as_ref().map(|poll| &poll.answers);
+    if members.iter().any(|name| !known.is_some_and(|answers| answers.contains_key(name))) {
+        return Asked::Ask(members.clone());
+    }
+    let reachable = known.into_iter().flatten().filter(|(name, _)| members.contains(*name));
+    Asked::Known(
+        reachable
+            .filter_map(|(name, answer)| match answer {
+                PeerAnswer::Status(status) => Some((name, status)),
+                PeerAnswer::Unreachable => None,
+            })
+            .collect(),
+    )
+}
+
+/// How far a candidate has to be for a leader to give up the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Not lagging by more than `maximum_lag_on_failover` (RACE-1).
+    Lag,
+    /// It has this position: the shutdown checkpoint (DEM-3).
+    Has(Lsn),
+}
+
+/// Which members count as candidates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Candidates {
+    /// Only the requested candidate, when one is requested; else everybody.
+    AsRequested,
+    /// Everybody except the requested candidate (MAN-N7).
+    ExceptRequested,
+}
+
+/// Is there a member that could take over? Asked by a leader before it gives up the lock (FP-1…7).
+pub fn failover_possible(view: &View, cluster: &Cluster, bound: Bound, candidates: Candidates) -> Asked<bool> {
+    let request = cluster.failover.as_ref().map(|request| &request.value);
+    let requested = request.and_then(|request| request.candidate.as_ref());
+    let is_candidate = |member: &&Member| {
+        let allowed = match (candidates, requested) {
+            (_, None) => true,
+            (Candidates::AsRequested, Some(name)) => member.name == *name,
+            (Candidates::ExceptRequested, Some(name)) => member.name != *name,
+        };
+        member.name != view.me && allowed && !member.is_nofailover() && member.api_url().is_some()
+    };
+    let in_sync = |member: &&Member| {
+        let overrides = request.is_some_and(|request| request.leader.is_none());
+        !sync_is_active(view, cluster) || overrides || cluster.sync.value.has_voter(member.name.as_str())
+    };
+    let members: BTreeSet<MemberName> =
+        cluster.members.values().filter(is_candidate).filter(in_sync).map(|member| member.name.clone()).collect();
+    if members.is_empty() {
+        return Asked::Known(false);
+    }
+    match answers(view, &members) {
+        Asked::Ask(members) => Asked::Ask(members),
+        Asked::Known(answers) => Asked::Known(answers.iter().any(|(_, status)| is_fit(view, cluster, status, bound))),
+    }
+}
+
+fn is_fit(view: &View, cluster: &Cluster, status: &PeerStatus, bound: Bound) -> bool {
+    let far_enough = match bound {
+        Bound::Has(lsn) => status.position >= lsn,
+        Bound::Lag => !lags(view, cluster, status.position),
+    };
+    !status.is_limited() && far_enough && timeline_suffices(view, cluster, status.timeline)
+}
+
+/// RACE-1: further behind the last published position of a leader than allowed.
+pub(super) fn lags(view: &View, cluster: &Cluster, position: Lsn) -> bool {
+    let optime = cluster.status.optime.unwrap_or(Lsn::INVALID);
+    position.bytes_behind(optime) > view.settings.maximum_lag_on_failover
+}
+
+/// RACE-2, FP-5: with `check_timeline`, on the newest timeline that was ever published.
+pub(super) fn timeline_suffices(view: &View, cluster: &Cluster, timeline: Option<Timeline>) -> bool {
+    !view.settings.check_timeline
+        || cluster.timeline().is_none_or(|newest| timeline.is_some_and(|timeline| timeline >= newest))
+}
+
+/// SYN-5: synchronous replication is requested and somebody maintains `/sync`.
+pub(super) fn sync_is_active(view: &View, cluster: &Cluster) -> bool {
+    view.settings.synchronous && !cluster.sync.value.is_empty()
+}
+
+/// The request in the store, when there is one.
+pub(super) fn request(cluster: &Cluster) -> Option<&FailoverRequest> {
+    cluster.failover.as_ref().map(|request| &request.value)
+}

@@ -1,0 +1,72 @@
+//! The holder of the lease becomes, or is, primary (section 16).
+
+use crate::cluster::{Cluster, History, MemberRole};
+
+use super::effect::{Decision, Effect};
+use super::memory::Memory;
+use super::peers::sync_is_active;
+use super::reason::Reason;
+use super::view::View;
+
+/// PRO-2…12. Called only with a lease that has time left.
+pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
+    if let Some(why) = memory.refused.take()
+        && !view.settings.paused
+    {
+        memory.refused_at = Some(view.now);
+        return Reason::PromotionRefused { why }.with([Effect::Release]); // PRO-3
+    }
+    if view.postgres.is_primary() {
+        if view.postgres.facts.is_none() {
+            return Reason::DoesNotAnswer.alone(); // CYC-21
+        }
+        return match history_to_write(view, cluster) {
+            Some(history) => Reason::WritesHistory.with([Effect::StoreHistory(history)]), // PRO-4, PRO-11
+            None => Reason::Leads.alone(),
+        };
+    }
+    let promoting = view.action.as_ref().is_some_and(|action| action.kind == super::view::ActionKind::Promote);
+    if promoting || view.postgres.role == MemberRole::Promoted {
+        return Reason::WaitsForPromotion.alone(); // PRO-5
+    }
+    if sync_is_active(view, cluster) {
+        return Reason::NoPromotionInSyncMode.with([Effect::Release]); // PRO-6: the pre-promote step is not built.
+    }
+    if !view.lease.is_safe(view.now) {
+        return Reason::TooLateToPromote.alone(); // PRO-12
+    }
+    Reason::Promotes.with([Effect::Promote]) // PRO-7
+}
+
+/// HIS-1, HIS-2: the history to store when the last stored line is not the timeline before ours.
+fn history_to_write(view: &View, cluster: &Cluster) -> Option<History> {
+    let facts = view.postgres.facts.as_ref()?;
+    let timeline = facts.timeline?;
+    let stored = cluster.history.as_ref().map(|history| &history.value);
+    if timeline == crate::wal::Timeline::FIRST {
+        return stored.filter(|stored| !stored.lines.is_empty()).map(|_| History::default());
+    }
+    let is_complete = stored
+        .and_then(|stored| stored.lines.last())
+        .is_some_and(|line| line.timeline.next() == timeline && line.new_leader.is_some() && line.timestamp.is_some());
+    if is_complete {
+        return None;
+    }
+    let mut history = facts.history.clone()?;
+    let newest = history.lines.len().checked_sub(1)?;
+    for (index, line) in history.lines.iter_mut().enumerate() {
+        let known = stored.and_then(|stored| {
+            stored.lines.iter().find(|known| known.timeline == line.timeline && known.lsn == line.lsn)
+        });
+        if let Some(known) = known {
+            line.timestamp.clone_from(&known.timestamp);
+            line.new_leader.clone_from(&known.new_leader);
+        } else if index != newest {
+            line.timestamp = None; // Only the newest line's file time is the time of its switch.
+        }
+        if index == newest && line.new_leader.is_none() {
+            line.new_leader = Some(view.me.to_string());
+        }
+    }
+    Some(history)
+}

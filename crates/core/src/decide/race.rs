@@ -1,0 +1,245 @@
+//! Nobody holds the leader key: may this member take it (section 13)?
+
+use std::collections::BTreeSet;
+
+use crate::cluster::{Cluster, PostgresState};
+use crate::names::MemberName;
+use crate::wal::{Lsn, Timeline};
+
+use super::effect::{Decision, Effect};
+use super::follow;
+use super::manual;
+use super::memory::Memory;
+use super::peers::{self, Asked, PeerStatus, request, sync_is_active, timeline_suffices};
+use super::reason::Reason;
+use super::rewind;
+use super::view::View;
+
+/// The answer to "may I stand?".
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Standing {
+    /// Stand, for this reason.
+    Yes(Reason),
+    /// Do not stand, for this reason.
+    No(Reason),
+    /// Ask these members first.
+    Ask(BTreeSet<MemberName>),
+}
+
+/// UNL-1…6.
+pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
+    if let Some(decision) = back_off(view, cluster, memory) {
+        return decision;
+    }
+    match may_stand(view, cluster, memory) {
+        Standing::Ask(members) => Reason::AsksBeforeRace.with([Effect::PollPeers(members)]),
+        Standing::Yes(reason) => reason.with(acquire(view, cluster)), // UNL-3, UNL-4
+        Standing::No(reason) => {
+            let named = request(cluster).is_some_and(|request| request.candidate.is_some());
+            if named || (view.tags.nofailover && !view.settings.paused) {
+                rewind::request_check(view, memory); // UNL-2
+            }
+            follow::without_leader(view, reason)
+        }
+    }
+}
+
+/// UNL-1: while the silent primary still ships WAL, it is not dead.
+fn back_off(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision> {
+    let settings = &view.settings;
+    let candidate_named = request(cluster).is_some_and(|request| request.candidate.is_some());
+    if settings.primary_race_backoff.is_zero() || settings.paused || settings.standby_cluster || candidate_named {
+        return None;
+    }
+    let facts = view.postgres.facts.as_ref().filter(|facts| facts.in_recovery)?;
+    let last = memory.last_position?;
+    let since = *memory.backoff_since.get_or_insert(view.now);
+    let elapsed = view.now.since(since);
+    let advances = facts.streaming && facts.position > last;
+    (elapsed < settings.primary_race_backoff && (advances || elapsed < settings.loop_wait))
+        .then(|| Reason::BacksOff.wake_at(since + settings.loop_wait.min(settings.primary_race_backoff)))
+}
+
+/// The key first; then the request that was fulfilled is cleared, unconditionally (UNL-4).
+fn acquire(view: &View, cluster: &Cluster) -> Vec<Effect> {
+    let mut effects = vec![Effect::Acquire];
+    if let Some(request) = request(cluster) {
+        let keep_candidate = view.settings.paused && request.leader.is_some() && request.candidate.is_some();
+        let rewritten = keep_candidate.then(|| crate::cluster::FailoverRequest {
+            candidate: request.candidate.clone(),
+            ..crate::cluster::FailoverRequest::default()
+        });
+        effects.push(Effect::RewriteFailover { request: rewritten, seen: None });
+    }
+    effects
+}
+
+/// HLT-1…13, in their order; the first that matches answers.
+fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
+    let settings = &view.settings;
+    if settings.standby_cluster {
+        return Standing::No(Reason::StandbyClusterNotBuilt);
+    }
+    if memory.refused_at.is_some_and(|at| view.now.since(at) < settings.ttl) {
+        return Standing::No(Reason::NoRaceAfterRefusal); // HLT-1
+    }
+    if settings.paused
+        && !view.tags.nofailover
+        && request(cluster).is_some_and(|request| request.scheduled_at.is_none())
+        && let Some(standing) = manual::without_leader(view, cluster, memory)
+    {
+        return standing; // HLT-2
+    }
+    if view.postgres.state != PostgresState::Running {
+        return Standing::No(Reason::NoRaceWhileStarting); // HLT-3
+    }
+    if view.postgres.is_primary() {
+        return primary_without_key(view, cluster, memory); // HLT-4, HLT-5
+    }
+    if settings.paused {
+        return Standing::No(Reason::NoRaceInPause); // HLT-6
+    }
+    if view.tags.nofailover {
+        return Standing::No(Reason::NoFailover); // HLT-7
+    }
+    if sync_is_active(view, cluster) {
+        // HLT-8, HLT-12: only members of /sync may win, and this version does not join it.
+        return Standing::No(Reason::NoRaceInSyncMode);
+    }
+    if request(cluster).is_some() {
+        // HLT-9: a request answers for itself; no answer means no.
+        return manual::without_leader(view, cluster, memory).unwrap_or(Standing::No(Reason::YieldsAfterSwitchover));
+    }
+    if let Some(failsafe) = &cluster.failsafe
+        && settings.failsafe_mode
+        && !failsafe.is_empty()
+        && !failsafe.contains_key(view.me.as_str())
+    {
+        return Standing::No(Reason::NotInFailsafeMap); // HLT-11
+    }
+    stand(view, cluster, memory, &everybody(cluster, memory), LagCheck::On) // HLT-13
+}
+
+/// HLT-4, HLT-5 with QRK-2: a running primary may not trust that nothing happened while it did not hold the key.
+fn primary_without_key(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
+    if view.settings.paused {
+        return Standing::Yes(Reason::TakesKeyInPause);
+    }
+    let ours = view.postgres.facts.as_ref().and_then(|facts| facts.timeline);
+    if let (Some(ours), Some(newest)) = (ours, cluster.timeline())
+        && ours < newest
+    {
+        return Standing::No(Reason::OldTimeline { ours, newest });
+    }
+    if sync_is_active(view, cluster) {
+        return Standing::No(Reason::NoRaceInSyncMode);
+    }
+    let others = askable(view, cluster, memory, &everybody(cluster, memory));
+    match peers::answers(view, &others) {
+        Asked::Ask(members) => Standing::Ask(members),
+        Asked::Known(answers) => {
+            for (name, status) in answers {
+                if !status.in_recovery {
+                    return Standing::No(Reason::RivalPrimary { member: name.clone() });
+                }
+                if let (Some(ours), Some(newest)) = (ours, status.timeline)
+                    && newest > ours
+                {
+                    return Standing::No(Reason::OldTimeline { ours, newest });
+                }
+            }
+            Standing::Yes(Reason::TakesKeyBack)
+        }
+    }
+}
+
+/// Whether the lag against the last published position counts (RACE-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LagCheck {
+    /// An automatic race.
+    On,
+    /// A manual request without a candidate (MAN-N8).
+    Off,
+}
+
+/// RACE-1…12: compares this member with `members`.
+pub(super) fn stand(
+    view: &View,
+    cluster: &Cluster,
+    memory: &Memory,
+    members: &BTreeSet<MemberName>,
+    lag: LagCheck,
+) -> Standing {
+    let Some(ours) = view.postgres.position() else {
+        return Standing::No(Reason::PositionUnknown);
+    };
+    let max_bytes_behind = view.settings.maximum_lag_on_failover;
+    if lag == LagCheck::On && peers::lags(view, cluster, ours) {
+        let optime = cluster.status.optime.unwrap_or(Lsn::INVALID);
+        return Standing::No(Reason::TooFarBehind { bytes_behind: ours.bytes_behind(optime), max_bytes_behind });
+    }
+    let timeline = view.postgres.facts.as_ref().and_then(|facts| facts.timeline);
+    if !timeline_suffices(view, cluster, timeline) {
+        return Standing::No(Reason::TimelineTooLow); // RACE-2
+    }
+    let asked = askable(view, cluster, memory, members);
+    match peers::answers(view, &asked) {
+        Asked::Ask(members) => Standing::Ask(members),
+        Asked::Known(answers) => {
+            let blocked =
+                answers.iter().find_map(|(name, status)| blocks(view, cluster, memory, timeline, name, status));
+            blocked.map_or(Standing::Yes(Reason::Stands), Standing::No)
+        }
+    }
+}
+
+/// RACE-5…9 for one reachable member, with QRK-3 and QRK-4.
+fn blocks(
+    view: &View,
+    cluster: &Cluster,
+    memory: &Memory,
+    our_timeline: Option<Timeline>,
+    name: &MemberName,
+    status: &PeerStatus,
+) -> Option<Reason> {
+    if !status.in_recovery {
+        return Some(Reason::PrimaryAlive { member: name.clone() }); // Whatever its tags say (QRK-3).
+    }
+    if status.is_limited() || status.position == Lsn::INVALID {
+        return None; // PEER-4, RACE-9
+    }
+    if !timeline_suffices(view, cluster, status.timeline) {
+        return None; // QRK-4: it could not win, so it must not block.
+    }
+    let ours = view.postgres.position().unwrap_or(Lsn::INVALID);
+    // QRK-4: a position counts only within its timeline; where one is unknown the positions alone are compared.
+    let ahead = match (status.timeline, our_timeline) {
+        (Some(theirs), Some(mine)) => (theirs, status.position) > (mine, ours),
+        (Some(_) | None, _) => status.position > ours,
+    };
+    if ahead {
+        return Some(Reason::MemberAhead { member: name.clone(), theirs: status.position, ours });
+    }
+    let was_leader = memory.last_led.as_ref().is_some_and(|last| last.is_led_by(name));
+    let preferred = status.position == ours && status.failover_priority > view.tags.failover_priority && !was_leader;
+    preferred.then(|| Reason::MemberPreferred { member: name.clone() }) // RACE-7
+}
+
+/// HLT-13: everybody who was a member when there last was a leader, is one now, or is in the failsafe map.
+pub(super) fn everybody(cluster: &Cluster, memory: &Memory) -> BTreeSet<MemberName> {
+    let before = memory.last_led.iter().flat_map(|last| last.members.keys());
+    before.chain(cluster.members.keys()).cloned().collect()
+}
+
+/// RACE-3: who can be asked. A member tagged nofailover is asked as well: it may be a live primary (QRK-3).
+fn askable(view: &View, cluster: &Cluster, memory: &Memory, members: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
+    let known = |name: &MemberName| {
+        let now = cluster.members.get(name);
+        now.or_else(|| memory.last_led.as_ref().and_then(|last| last.members.get(name)))
+    };
+    members
+        .iter()
+        .filter(|name| **name != view.me && known(name).is_some_and(|member| member.api_url().is_some()))
+        .cloned()
+        .collect()
+}

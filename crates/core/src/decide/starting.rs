@@ -1,0 +1,37 @@
+//! A postmaster is up and does not accept connections yet (section 8).
+
+use crate::cluster::{Cluster, MemberRole};
+
+use super::effect::{Decision, DemoteMode, Effect};
+use super::peers::{Asked, Bound, Candidates, failover_possible};
+use super::reason::Reason;
+use super::view::View;
+use super::{is_owner, manual};
+
+/// STA-3…8. `None`: the cycle goes on, as a standby.
+pub(super) fn decide(view: &View, cluster: &Cluster) -> Option<Decision> {
+    if view.settings.paused {
+        return None; // STA-3
+    }
+    let as_primary = matches!(view.postgres.role, MemberRole::Primary | MemberRole::Promoted);
+    if !is_owner(view, cluster) {
+        // STA-4: an owner that cannot renew, or a primary whose key is gone. STA-8: a standby goes on.
+        let demote = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };
+        return as_primary.then(|| Reason::StartingWithoutLock.with([demote]));
+    }
+    if as_primary && !view.lease.is_safe(view.now) {
+        let demote = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };
+        return Some(Reason::RenewalsFail.with([demote]));
+    }
+    let elapsed = view.postgres.starting_since.map(|since| view.now.since(since)).unwrap_or_default();
+    if elapsed >= view.settings.primary_start_timeout {
+        return Some(match failover_possible(view, cluster, Bound::Lag, Candidates::AsRequested) {
+            Asked::Ask(members) => Reason::AsksWhetherFailoverPossible.with([Effect::PollPeers(members)]),
+            Asked::Known(true) => {
+                Reason::StartTooLong.with([Effect::Demote { mode: DemoteMode::Immediate, upstream: None }])
+            } // STA-5
+            Asked::Known(false) => Reason::Starting.alone(), // STA-6
+        });
+    }
+    Some(manual::as_leader(view, cluster).unwrap_or_else(|| Reason::Starting.alone())) // STA-7
+}

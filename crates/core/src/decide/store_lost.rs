@@ -1,0 +1,44 @@
+//! The store does not answer (section 6.1). "Unknown" is not "no": the lease decides, by our own clock.
+
+use super::effect::{Decision, DemoteMode, Effect};
+use super::reason::Reason;
+use super::view::{ActionKind, Store, View};
+
+/// DCSF-1…7 without failsafe mode.
+pub(super) fn decide(view: &View) -> Decision {
+    let error = match &view.store {
+        Store::Lost { error } => error.clone(),
+        Store::Current(_) => String::new(),
+    };
+    if view.settings.paused {
+        return Reason::StoreSilentPaused { error }.alone();
+    }
+    if let Some(action) = &view.action {
+        if matches!(action.kind, ActionKind::Demote | ActionKind::Stop) {
+            return Reason::StoreSilentDemoting { error }.alone();
+        }
+        if becomes_primary(view) && !view.lease.is_safe(view.now) {
+            // QRK-14: the deadline counts in any state, during a promotion too.
+            return Reason::StoreSilentDemote { error }.with([Effect::CancelAction, demote()]);
+        }
+    }
+    if !view.postgres.alive {
+        return Reason::StoreSilentDown { error }.alone();
+    }
+    if !becomes_primary(view) {
+        return Reason::StoreSilentReplica { error }.alone();
+    }
+    match view.lease.demote_at() {
+        Some(deadline) if view.now < deadline => Reason::StoreSilentLeaseGood { error }.wake_at(deadline),
+        Some(_) | None => Reason::StoreSilentDemote { error }.with([demote()]),
+    }
+}
+
+/// True for a server that is primary, is being promoted, or is starting as primary.
+fn becomes_primary(view: &View) -> bool {
+    view.postgres.is_primary() || view.action.as_ref().is_some_and(|action| action.kind == ActionKind::Promote)
+}
+
+fn demote() -> Effect {
+    Effect::Demote { mode: DemoteMode::Offline, upstream: None }
+}

@@ -1,0 +1,47 @@
+//! Does the data directory belong to this cluster (DIR-5…10)?
+
+use crate::cluster::{Cluster, Initialize};
+
+use super::bootstrap::INTENT_ALIVE_KEY;
+use super::effect::{Decision, Effect};
+use super::reason::Reason;
+use super::view::View;
+
+/// `None`: it does, or a running replica may go on.
+pub(super) fn decide(view: &View, cluster: &Cluster, ours: Option<&str>) -> Option<Decision> {
+    let Some(ours) = ours else {
+        return Some(Reason::InvalidDataDir.alone()); // DIR-5
+    };
+    let paused = view.settings.paused;
+    let over = match &cluster.initialize {
+        Initialize::SystemId(theirs) if theirs == ours => return None,
+        Initialize::SystemId(theirs) => {
+            let (theirs, ours) = (theirs.clone(), ours.to_owned());
+            if !paused {
+                let exit = Effect::Exit { code: 1, leave_postgres: false };
+                return Some(Reason::ForeignDataDir { theirs, ours }.with([exit])); // DIR-6
+            }
+            let reason = Reason::ForeignDataDirInPause { theirs, ours };
+            return cluster.is_led_by(&view.me).then(|| reason.with([Effect::Release])); // DIR-7
+        }
+        Initialize::Absent => None,
+        Initialize::Bootstrapping | Initialize::Invalid(_) => Some(cluster.initialize_revision),
+    };
+    if !cluster.is_unlocked() || paused {
+        return None; // DIR-10: the owner restores it, in `restore_keys`.
+    }
+    if cluster.initialize == Initialize::Bootstrapping && cluster.own.contains_key(INTENT_ALIVE_KEY) {
+        return Some(Reason::WaitsForBootstrap.alone()); // QRK-11: somebody is at it, alive
+    }
+    if view.postgres.alive && !view.postgres.is_primary() {
+        if view.postgres.managed {
+            return Some(Reason::WaitsForSystemId.alone()); // DIR-10
+        }
+        let exit = Effect::Exit { code: 1, leave_postgres: true };
+        return Some(Reason::AttachAborted.with([exit])); // DIR-8
+    }
+    if view.postgres.managed && !view.postgres.is_primary() {
+        return Some(Reason::WaitsForSystemId.alone()); // DIR-10
+    }
+    Some(Reason::StoresSystemId.with([Effect::StoreSystemId { over }])) // DIR-9
+}
