@@ -218,7 +218,7 @@ reasons! {
     /// The same in pause.
     LostLockInPause ["OWN-5", "PAU-7"] "PostgreSQL is primary without the leader key; it keeps running in pause";
     /// The key names us, from before a restart of the agent.
-    AdoptsLease ["DCS-E2", "QRK-9"] "the leader key names this member: proves that it is ours";
+    AdoptsLease ["DCS-E2", "QRK-9", "REC-1", "OWN-3"] "the leader key names this member: proves that it is ours";
     /// A request for a switchover is honoured.
     StepsDown { candidate: String } ["MAN-L7", "DEM-3"] "a switchover to {candidate} was requested and it can take over";
     /// A request that cannot be honoured is cleared.

@@ -1,0 +1,362 @@
+//! Keeps the leader lease: a small task of its own, so that a slow cycle does not lose it, under a permit, so that a
+//! hung one does (BEY-2).
+//!
+//! All operations on the leader key go through this task, one at a time: a release can never race with a renewal.
+//!
+//! Invariants:
+//! - the lease counts from just before the renewal was sent (TIM-4);
+//! - "not ours" is published only when the store has proved it; "unknown" leaves the last proof in place, which runs out
+//!   by itself (DCS-2);
+//! - every confirmed renewal is told to the fencer before it is told to anybody else.
+
+use std::time::Duration;
+
+use pgward_core::cluster::LeaseId;
+use pgward_core::decide::view::Lease;
+use pgward_core::names::MemberName;
+use pgward_core::time::BootInstant;
+use pgward_store::{AcquireOutcome, RenewOutcome, Renewal, Store, StoreError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::clock::boot_now;
+use crate::fence::Fence;
+
+/// The times that the lease is kept by; from the dynamic configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTimes {
+    /// Length of the lease.
+    pub ttl: Duration,
+    /// The tick of the cycle.
+    pub loop_wait: Duration,
+    /// Budget of one store operation.
+    pub retry_timeout: Duration,
+}
+
+impl LeaseTimes {
+    /// A renewal is sent this often: five chances in the life of a lease (BEY-2).
+    fn renew_every(&self) -> Duration {
+        self.loop_wait.min(self.ttl / 5)
+    }
+
+    /// How long one renewal may take before it is sent again.
+    fn renew_within(&self) -> Duration {
+        self.retry_timeout.min(self.ttl / 6)
+    }
+}
+
+/// Pause before a failed renewal is repeated.
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
+
+/// Requests in flight: the cycle sends one at a time, the shutdown another.
+const QUEUE: usize = 8;
+
+/// What the task publishes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LeaseState {
+    /// The lease that our keys are bound to; `None` until the store has granted one.
+    pub id: Option<LeaseId>,
+    /// What is proven about the leader key.
+    pub key: Lease,
+    /// What the last failed request met.
+    pub error: Option<String>,
+}
+
+enum Command {
+    Acquire(oneshot::Sender<Result<bool, StoreError>>),
+    Adopt(oneshot::Sender<Result<bool, StoreError>>),
+    Take(oneshot::Sender<Result<bool, StoreError>>),
+    Release(oneshot::Sender<Result<bool, StoreError>>),
+    Forget,
+}
+
+/// Reaches the task.
+#[derive(Clone)]
+pub struct LeaseHandle {
+    commands: mpsc::Sender<Command>,
+    state: watch::Receiver<LeaseState>,
+    permit: watch::Sender<BootInstant>,
+    times: watch::Sender<LeaseTimes>,
+}
+
+impl LeaseHandle {
+    /// The newest state; wakes at every change.
+    pub fn state(&self) -> watch::Receiver<LeaseState> {
+        self.state.clone()
+    }
+
+    /// The newest state.
+    pub fn now(&self) -> LeaseState {
+        self.state.borrow().clone()
+    }
+
+    /// Lets the task renew until `until`: the cycle says that it ran and found the member healthy.
+    pub fn permit_until(&self, until: BootInstant) {
+        self.permit.send_replace(until);
+    }
+
+    /// Sets the times; a changed ttl makes the task move its keys to a new lease (DCS-E9).
+    pub fn set_times(&self, times: LeaseTimes) {
+        self.times.send_if_modified(|present| std::mem::replace(present, times) != times);
+    }
+
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<bool, StoreError>>) -> Command,
+    ) -> Result<bool, StoreError> {
+        let ended = || StoreError::Other("the lease task has ended".to_owned());
+        let (answer, receiver) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| ended())?;
+        receiver.await.map_err(|_| ended())?
+    }
+
+    /// Creates the leader key (DCS-1). False: somebody else has it.
+    pub async fn acquire(&self) -> Result<bool, StoreError> {
+        self.ask(Command::Acquire).await
+    }
+
+    /// Proves that the key that names us is ours (DCS-2). False: it is not.
+    pub async fn adopt(&self) -> Result<bool, StoreError> {
+        self.ask(Command::Adopt).await
+    }
+
+    /// Overwrites the leader key at the end of a bootstrap (DCS-4).
+    pub async fn take(&self) -> Result<bool, StoreError> {
+        self.ask(Command::Take).await
+    }
+
+    /// Deletes the leader key if it is ours (DCS-3). The caller has made sure that PostgreSQL is not writable.
+    pub async fn release(&self) -> Result<bool, StoreError> {
+        self.ask(Command::Release).await
+    }
+
+    /// Stops renewing the leader key without touching it: it expires by time (offline and nolock demotions).
+    pub async fn forget(&self) {
+        // A task that has ended renews nothing either.
+        let _ = self.commands.send(Command::Forget).await;
+    }
+}
+
+/// The task. See the module.
+pub struct LeaseKeeper<S> {
+    store: S,
+    me: MemberName,
+    fence: Fence,
+    commands: mpsc::Receiver<Command>,
+    state: watch::Sender<LeaseState>,
+    permit: watch::Receiver<BootInstant>,
+    times: watch::Receiver<LeaseTimes>,
+    next: Instant,
+    was_permitted: bool,
+}
+
+impl<S: Store> LeaseKeeper<S> {
+    /// A keeper that holds nothing yet, and the handle to it.
+    pub fn new(store: S, me: MemberName, fence: Fence, times: LeaseTimes) -> (Self, LeaseHandle) {
+        let (command_sender, commands) = mpsc::channel(QUEUE);
+        let (state, state_receiver) = watch::channel(LeaseState { id: None, key: Lease::None, error: None });
+        // Until the first cycle has run, the task may get a lease and keep it for one ttl.
+        let (permit_sender, permit) = watch::channel(boot_now() + times.ttl);
+        let (times_sender, times) = watch::channel(times);
+        let keeper = LeaseKeeper {
+            store,
+            me,
+            fence,
+            commands,
+            state,
+            permit,
+            times,
+            next: Instant::now(),
+            was_permitted: true,
+        };
+        let handle =
+            LeaseHandle { commands: command_sender, state: state_receiver, permit: permit_sender, times: times_sender };
+        (keeper, handle)
+    }
+
+    /// Renews and obeys until `shutdown`, which comes after the last release.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => break,
+                },
+                Ok(()) = self.times.changed() => self.change_times().await,
+                () = sleep_until(self.next) => self.keep().await,
+            }
+        }
+    }
+
+    fn times(&self) -> LeaseTimes {
+        *self.times.borrow()
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut LeaseState)) {
+        self.state.send_if_modified(|state| {
+            let before = state.clone();
+            change(state);
+            *state != before
+        });
+    }
+
+    /// One round: a lease if there is none; a renewal of the key if we lead; else of the lease alone.
+    async fn keep(&mut self) {
+        let times = self.times();
+        self.next = Instant::now() + times.renew_every();
+        if boot_now() >= *self.permit.borrow() {
+            if std::mem::take(&mut self.was_permitted) {
+                warn!("the cycle has not reported for too long: the lease is not renewed any more");
+            }
+            self.next = Instant::now() + RETRY_PAUSE;
+            return;
+        }
+        self.was_permitted = true;
+        let result = self.renew_once(times).await;
+        if let Err(error) = result {
+            self.next = Instant::now() + RETRY_PAUSE;
+            let text = error.to_string();
+            if self.state.borrow().error.as_ref() != Some(&text) {
+                warn!(error = %text, "the lease could not be renewed");
+            }
+            self.publish(|state| state.error = Some(text));
+        }
+    }
+
+    async fn renew_once(&mut self, times: LeaseTimes) -> Result<(), StoreError> {
+        let lease = self.lease(times).await?;
+        if matches!(self.state.borrow().key, Lease::Held { .. }) {
+            return self.renew(lease, times).await.map(|_| ());
+        }
+        if self.store.keep_alive(lease, times.renew_within()).await?.is_none() {
+            self.publish(|state| state.id = None);
+            self.lease(times).await?;
+        }
+        self.publish(|state| state.error = None);
+        Ok(())
+    }
+
+    /// The present lease, or a new one.
+    async fn lease(&mut self, times: LeaseTimes) -> Result<LeaseId, StoreError> {
+        if let Some(id) = self.state.borrow().id {
+            return Ok(id);
+        }
+        let id = self.store.grant(times.ttl, times.renew_within()).await?;
+        self.publish(|state| state.id = Some(id));
+        Ok(id)
+    }
+
+    /// Renews with proof. A lease that is gone is replaced once; the key then counts only if it still names us.
+    async fn renew(&mut self, lease: LeaseId, times: LeaseTimes) -> Result<bool, StoreError> {
+        let within = times.renew_within();
+        let outcome = match self.store.renew(&self.me, lease, within).await {
+            Err(StoreError::LeaseGone) => {
+                self.publish(|state| state.id = None);
+                let lease = self.lease(times).await?;
+                self.store.renew(&self.me, lease, within).await?
+            }
+            other => other?,
+        };
+        match outcome {
+            RenewOutcome::Renewed(renewal) => {
+                self.hold(renewal).await;
+                Ok(true)
+            }
+            RenewOutcome::NotOurs { holder } => {
+                warn!(holder = ?holder, "the leader key is not ours any more");
+                self.publish(|state| {
+                    state.key = Lease::NotOurs { holder };
+                    state.error = None;
+                });
+                Ok(false)
+            }
+        }
+    }
+
+    async fn hold(&mut self, renewal: Renewal) {
+        self.fence.extend(renewal.sent, renewal.ttl, renewal.epoch).await;
+        self.publish(|state| {
+            state.key = Lease::Held { sent: renewal.sent, ttl: renewal.ttl, epoch: renewal.epoch };
+            state.error = None;
+        });
+        self.next = Instant::now() + self.times().renew_every();
+    }
+
+    async fn obey(&mut self, command: Command) {
+        let times = self.times();
+        // A caller that has gone does not need the answer; the state tells everybody.
+        match command {
+            Command::Acquire(answer) => drop(answer.send(self.acquire(times).await)),
+            Command::Adopt(answer) => drop(answer.send(self.adopt(times).await)),
+            Command::Take(answer) => drop(answer.send(self.take(times).await)),
+            Command::Release(answer) => drop(answer.send(self.release(times).await)),
+            Command::Forget => self.publish(|state| state.key = Lease::None),
+        }
+    }
+
+    async fn acquire(&mut self, times: LeaseTimes) -> Result<bool, StoreError> {
+        let lease = self.lease(times).await?;
+        let outcome = match self.store.acquire(&self.me, lease, times.retry_timeout).await {
+            Err(StoreError::LeaseGone) => {
+                self.publish(|state| state.id = None);
+                let lease = self.lease(times).await?;
+                self.store.acquire(&self.me, lease, times.retry_timeout).await? // DCS-E3
+            }
+            other => other?,
+        };
+        match outcome {
+            AcquireOutcome::Acquired(renewal) => {
+                info!(epoch = renewal.epoch.0, "acquired the leader key");
+                self.hold(renewal).await;
+                Ok(true)
+            }
+            AcquireOutcome::Held => Ok(false),
+        }
+    }
+
+    async fn adopt(&mut self, times: LeaseTimes) -> Result<bool, StoreError> {
+        let lease = self.lease(times).await?;
+        self.renew(lease, times).await
+    }
+
+    async fn take(&mut self, times: LeaseTimes) -> Result<bool, StoreError> {
+        let lease = self.lease(times).await?;
+        let renewal = match self.store.take(&self.me, lease, times.retry_timeout).await {
+            Err(StoreError::LeaseGone) => {
+                self.publish(|state| state.id = None);
+                let lease = self.lease(times).await?;
+                self.store.take(&self.me, lease, times.retry_timeout).await?
+            }
+            other => other?,
+        };
+        self.hold(renewal).await;
+        Ok(true)
+    }
+
+    async fn release(&mut self, times: LeaseTimes) -> Result<bool, StoreError> {
+        // Whatever the store answers, from here on this member does not believe to lead.
+        self.publish(|state| state.key = Lease::None);
+        let released = self.store.release(&self.me, None, times.retry_timeout).await?;
+        if released {
+            info!("released the leader key");
+        }
+        Ok(released)
+    }
+
+    /// DCS-E9: the old lease is left to expire; keys move to a new one at the next renewal.
+    async fn change_times(&mut self) {
+        let times = self.times();
+        let held_ttl = match self.state.borrow().key {
+            Lease::Held { ttl, .. } => Some(ttl),
+            Lease::None | Lease::NotOurs { .. } => None,
+        };
+        self.next = Instant::now();
+        if held_ttl.is_none_or(|ttl| ttl != times.ttl) {
+            self.publish(|state| state.id = None);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What this member publishes in the store: its member record and, while it leads, the status.
+//!
+//! Field order and presence are part of the interface: peers compare values as text (DCS-9, CYC-19).
+
+use std::collections::BTreeMap;
+
+use pgward_core::cluster::{Cluster, MemberRole, PostgresState, Status};
+use pgward_core::decide::view::Facts;
+use pgward_core::json;
+use pgward_core::names::MemberName;
+use pgward_core::wal::Lsn;
+use serde_json::{Map, Value};
+
+/// The version that members publish and that peers compare as dotted integers: the Patroni release whose interfaces
+/// this program speaks.
+pub const COMPATIBLE_VERSION: &str = "4.1.5";
+
+/// The parts of a member record.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// `postgres://host:port/database`.
+    pub conn_url: &'a str,
+    /// `http://host:port/patroni`.
+    pub api_url: &'a str,
+    /// `postgres://…` of a proxy in front of this member.
+    pub proxy_url: Option<&'a str>,
+    /// What PostgreSQL is doing.
+    pub state: PostgresState,
+    /// The role.
+    pub role: MemberRole,
+    /// Effective tags that are published.
+    pub tags: &'a Map<String, Value>,
+    /// Parameters that wait for a restart.
+    pub pending_restart: &'a Map<String, Value>,
+    /// The checkpoint after the promotion has not been made yet.
+    pub lacks_checkpoint: bool,
+    /// Positions; left out while a long action other than a promotion runs (CYC-19).
+    pub facts: Option<&'a Facts>,
+    /// What was received, where that is known besides the position.
+    pub received: Option<Lsn>,
+    /// `streaming` or `in archive recovery`.
+    pub replication_state: Option<&'a str>,
+    /// This member has seen the pause.
+    pub paused: bool,
+}
+
+impl Record<'_> {
+    /// The value of `members/<name>`.
+    pub fn to_value(&self) -> String {
+        let mut fields = Map::new();
+        let mut put = |key: &str, value: Value| fields.insert(key.to_owned(), value);
+        put("conn_url", self.conn_url.into());
+        put("api_url", self.api_url.into());
+        put("state", self.state.as_str().into());
+        put("role", self.role.as_str().into());
+        put("version", COMPATIBLE_VERSION.into());
+        if let Some(proxy_url) = self.proxy_url {
+            put("proxy_url", proxy_url.into());
+        }
+        if !self.tags.is_empty() {
+            put("tags", self.tags.clone().into());
+        }
+        if !self.pending_restart.is_empty() {
+            put("pending_restart", true.into());
+            put("pending_restart_reason", self.pending_restart.clone().into());
+        }
+        if self.lacks_checkpoint {
+            put("checkpoint_after_promote", false.into());
+        }
+        let states = [PostgresState::Running, PostgresState::Restarting, PostgresState::Starting];
+        if let Some(facts) = self.facts.filter(|_| states.contains(&self.state)) {
+            put("xlog_location", facts.position.0.into());
+            if facts.in_recovery {
+                for (key, lsn) in [("replay_lsn", Some(facts.replayed)), ("receive_lsn", self.received)] {
+                    if let Some(lsn) = lsn.filter(|lsn| *lsn != Lsn::INVALID) {
+                        put(key, lsn.0.into());
+                    }
+                }
+                if let Some(replication_state) = self.replication_state {
+                    put("replication_state", replication_state.into());
+                }
+            }
+            if let Some(timeline) = facts.timeline {
+                put("timeline", timeline.get().into());
+            }
+        }
+        if self.paused {
+            put("pause", true.into());
+        }
+        json::compact(&fields)
+    }
+}
+
+/// The status that a leader publishes: its position, the slots of the others and its own, and the members that its
+/// slots are kept for (STS-1, STS-2).
+pub fn status(cluster: &Cluster, me: &MemberName, position: Lsn, slots: &BTreeMap<String, Lsn>, keep: bool) -> Status {
+    if !keep {
+        return Status { optime: Some(position), slots: None, retain_slots: None };
+    }
+    let mut all = slots.clone();
+    all.insert(me.slot_name(), position);
+    let mut retain: Vec<String> = cluster.members.keys().map(MemberName::slot_name).collect();
+    retain.push(me.slot_name());
+    retain.sort();
+    retain.dedup();
+    Status { optime: Some(position), slots: Some(all), retain_slots: Some(retain) }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgward_core::wal::Timeline;
+
+    use super::*;
+
+    #[test]
+    fn records_are_written_as_patroni_writes_them() {
+        let facts = Facts {
+            in_recovery: true,
+            position: Lsn(67_108_960),
+            replayed: Lsn(67_108_960),
+            timeline: Timeline::new(1),
+            streaming: true,
+            replay_paused: false,
+            history: None,
+            checkpointed: true,
+        };
+        let (tags, pending) = (Map::new(), Map::new());
+        let record = Record {
+            conn_url: "postgres://127.0.0.1:25432/postgres",
+            api_url: "http://127.0.0.1:28002/patroni",
+            proxy_url: None,
+            state: PostgresState::Running,
+            role: MemberRole::Replica,
+            tags: &tags,
+            pending_restart: &pending,
+            lacks_checkpoint: false,
+            facts: Some(&facts),
+            received: Some(Lsn(67_108_960)),
+            replication_state: Some("streaming"),
+            paused: false,
+        };
+        assert_eq!(
+            record.to_value(),
+            r#"{"conn_url":"postgres://127.0.0.1:25432/postgres","api_url":"http://127.0.0.1:28002/patroni","state":"running","role":"replica","version":"4.1.5","xlog_location":67108960,"replay_lsn":67108960,"receive_lsn":67108960,"replication_state":"streaming","timeline":1}"#
+        );
+        let stopped = Record { state: PostgresState::Stopped, role: MemberRole::Demoted, ..record };
+        assert!(!stopped.to_value().contains("xlog_location"), "no positions of a server that is down");
+    }
+}

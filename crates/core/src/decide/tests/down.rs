@@ -1,0 +1,315 @@
+//! PostgreSQL is down, absent, foreign, or has left the leader's history.
+
+use super::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRole};
+use super::*;
+
+fn standby_of(upstream: Option<&str>) -> [Effect; 1] {
+    [Effect::Start(StartAs::Standby { upstream: upstream.map(|name| name.parse().unwrap()) })]
+}
+
+fn crashed(cluster: Cluster) -> View {
+    let postgres = down(MemberRole::Primary, PostgresState::Crashed, ControlState::InProduction);
+    View { lease: held(1), postgres, ..replica(cluster) }
+}
+
+#[test]
+fn a_crashed_primary_is_started_again_under_its_lease() {
+    let led = || three(Some("a"), &[]);
+    let at_once = || Settings { primary_start_timeout: Duration::ZERO, ..settings() };
+    let fit = || poll(&[("b", Some(answer(1000))), ("c", None)]);
+    let ask = [Effect::PollPeers(["b".parse().unwrap(), "c".parse().unwrap()].into())];
+    let immediate = [Effect::Demote { mode: DemoteMode::Immediate, upstream: None }];
+    for (name, view, effects, rule) in [
+        ("in place, on its timeline", crashed(led()), &[Effect::Start(StartAs::Primary)][..], "REC-3"),
+        ("fail over at once: asks", View { settings: at_once(), ..crashed(led()) }, &ask, "FP-3"),
+        (
+            "fail over at once: another can lead",
+            View { settings: at_once(), poll: fit(), ..crashed(led()) },
+            &immediate,
+            "REC-2",
+        ),
+        (
+            "fail over at once, but nobody can lead: in place",
+            View { settings: at_once(), poll: poll(&[("b", None), ("c", None)]), ..crashed(led()) },
+            &[Effect::Start(StartAs::Primary)],
+            "REC-3",
+        ),
+        (
+            "a stopped former primary with the key: read-only first, then promoted",
+            View {
+                postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
+                ..crashed(led())
+            },
+            &standby_of(None),
+            "REC-7",
+        ),
+        (
+            "the key names us, but nothing is proven yet",
+            View { lease: Lease::None, ..crashed(led()) },
+            &[Effect::Adopt],
+            "REC-1",
+        ),
+        (
+            "the lease has nearly run out: not as primary",
+            View { lease: held(25), ..crashed(led()) },
+            &[Effect::CrashRecover],
+            "REC-5",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+    let failed = Memory { recovering: true, start_error: Some("port in use".to_owned()), ..Memory::default() };
+    check("a leader that cannot start gives up the key", &crashed(led()), &failed, &[Effect::Release], "REC-12");
+}
+
+#[test]
+fn a_former_primary_compares_before_it_starts() {
+    let led = || three(Some("b"), &[]);
+    let stopped = || View {
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
+        ..replica(led())
+    };
+    let compare = [Effect::CheckDivergence { leader: "b".parse().unwrap() }];
+    let memory = check("asks the leader", &stopped(), &Memory::default(), &compare, "RWD-3");
+    let found = |local_lsn: u64| {
+        let facts = DivergenceFacts::Known {
+            local: LocalPosition {
+                timeline: Timeline::FIRST,
+                lsn: Lsn(local_lsn),
+                was: LocalRole::FormerPrimary { checkpoint_end: Some(Lsn(1000)) },
+            },
+            leader_timeline: Timeline::new(2).unwrap(),
+            leader_history: vec![(Timeline::FIRST, Lsn(1000))],
+        };
+        vec![Finished { kind: ActionKind::CheckDivergence, outcome: Outcome::Divergence(Box::new(facts)) }]
+    };
+    let same = View { finished: found(900), ..stopped() };
+    check("the same history: starts", &same, &memory, &standby_of(Some("b")), "REC-11");
+    let diverged = View { finished: found(1000), ..stopped() };
+    let rewind = [Effect::Rewind { source: "b".parse().unwrap() }];
+    check("diverged: rewinds", &diverged, &memory, &rewind, "RWD-9");
+    let off = Settings { use_pg_rewind: false, wipe_on_divergence: true, ..settings() };
+    check(
+        "diverged, rewind off, allowed to copy anew",
+        &View { settings: off, ..diverged.clone() },
+        &memory,
+        &[Effect::Clone { source: "b".parse().unwrap(), wipe: true }],
+        "RWD-13",
+    );
+    let not_allowed = Settings { use_pg_rewind: false, ..settings() };
+    check(
+        "diverged and nothing allowed: just starts, wipes nothing",
+        &View { settings: not_allowed, ..diverged },
+        &memory,
+        &standby_of(Some("b")),
+        "REC-11",
+    );
+    let unclear = vec![Finished {
+        kind: ActionKind::CheckDivergence,
+        outcome: Outcome::Divergence(Box::new(DivergenceFacts::LeaderNotReady("in recovery".to_owned()))),
+    }];
+    let waits = Memory { rejoin_waits_until: Some(at(103)), ..memory.clone() };
+    check("the leader is not ready: waits", &View { finished: unclear.clone(), ..stopped() }, &waits, &[], "RWD-3");
+    let impatient = View { now: at(104), finished: unclear, ..stopped() };
+    check("but not for ever", &impatient, &waits, &standby_of(Some("b")), "REC-11");
+}
+
+#[test]
+fn a_failed_rewind_wipes_only_what_an_operator_allowed_to_wipe() {
+    let failed = || Memory { rewind: RewindState::Failed, rewind_error: "no WAL".to_owned(), ..Memory::default() };
+    let stopped = |settings: Settings| View {
+        settings,
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
+        ..replica(three(Some("b"), &[]))
+    };
+    let clone = [Effect::Clone { source: "b".parse().unwrap(), wipe: true }];
+    let allowed = Settings { wipe_on_rewind_failure: true, ..settings() };
+    check("no flag: starts and stays visibly broken", &stopped(settings()), &failed(), &standby_of(Some("b")), "REC-11");
+    check("with the flag: copies anew", &stopped(allowed.clone()), &failed(), &clone, "RWD-12");
+    let without_leader = View { store: Store::Current(Arc::new(three(None, &[]))), ..stopped(allowed) };
+    check("no leader to copy from: wipes nothing", &without_leader, &failed(), &standby_of(None), "REC-11");
+}
+
+#[test]
+fn a_rewind_waits_for_the_checkpoint_of_its_source() {
+    let (key, value) = member("b", "primary");
+    let value = value.replace("{\"api_url\"", "{\"checkpoint_after_promote\":false,\"api_url\"");
+    let value = value.replacen('{', "{\"checkpoint_after_promote\":false,", 1);
+    let cluster = three(Some("b"), &[(key.as_str(), value.as_str())]);
+    let view = View {
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
+        ..replica(cluster)
+    };
+    let needed = Memory { rewind: RewindState::Needed, ..Memory::default() };
+    check("the source has not checkpointed", &view, &needed, &[], "INV-S21");
+}
+
+#[test]
+fn a_stopped_server_waits_a_moment_for_its_successor() {
+    let free = View {
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
+        ..replica(three(None, &[]))
+    };
+    let patient = Memory { rejoin_waits_until: Some(at(102)), ..Memory::default() };
+    check("just stepped down", &free, &patient, &[], "DEM-11");
+    check("nobody came", &View { now: at(103), ..free }, &patient, &standby_of(None), "REC-11");
+}
+
+#[test]
+fn an_empty_directory_creates_or_copies_but_never_both() {
+    let empty = |keys: &[(&str, &str)]| View {
+        data_dir: DataDir::Empty,
+        postgres: down(MemberRole::Uninitialized, PostgresState::Stopped, ControlState::Other),
+        ..replica(cluster(keys))
+    };
+    let (b, value) = member("b", "primary");
+    let led = [("leader", "b"), ("initialize", SYSTEM_ID), (b.as_str(), value.as_str())];
+    let clear = [Effect::ClearInitialize { seen: Revision(5) }];
+    let copy = [Effect::Clone { source: "b".parse().unwrap(), wipe: false }];
+    let none: &[Effect] = &[];
+    for (name, view, effects, rule) in [
+        ("nothing at all: races to create it", empty(&[]), &[Effect::Bootstrap][..], "BOO-1"),
+        ("not without a bootstrap section", View { may_bootstrap: false, ..empty(&[]) }, none, "BOO-1"),
+        (
+            "not with nofailover",
+            View { tags: OwnTags { nofailover: true, ..OwnTags::default() }, ..empty(&[]) },
+            none,
+            "BOO-1",
+        ),
+        ("not as a standby cluster", View { settings: Settings { standby_cluster: true, ..settings() }, ..empty(&[]) }, none, "INV-S25"),
+        ("somebody creates it: waits", empty(&[("initialize", "")]), none, "BOO-14"),
+        (
+            "somebody alive creates it: waits",
+            empty(&[("initialize", ""), ("x/bootstrap", "b"), ("x/bootstrap_alive", "b")]),
+            none,
+            "BOO-14",
+        ),
+        ("the creator died: clears its claim", empty(&[("initialize", ""), ("x/bootstrap", "b")]), &clear, "QRK-11"),
+        ("initialised, no leader: waits", empty(&[("initialize", SYSTEM_ID)]), none, "BOO-7"),
+        ("garbage in initialize: waits", empty(&[("initialize", "x")]), none, "BOO-7"),
+        ("a leader: copies it", empty(&led), &copy, "BOO-5"),
+        ("in pause: nothing", View { settings: Settings { paused: true, ..settings() }, ..empty(&led) }, none, "DIR-4"),
+        ("with the key: gives it up", empty(&[("leader", "a")]), &[Effect::Release], "DIR-2"),
+        (
+            "a server still runs on it: stops it first",
+            View { postgres: postgres(MemberRole::Replica), ..empty(&[("leader", "a")]) },
+            &[Effect::StopImmediately],
+            "DIR-1",
+        ),
+        (
+            "a directory that cannot be looked at is not empty",
+            View { data_dir: DataDir::Inaccessible { problem: "I/O error".to_owned() }, ..empty(&[]) },
+            none,
+            "DIR-3",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
+fn a_member_offering_itself_spares_the_leader() {
+    let (b, b_value) = member("b", "primary");
+    let (c, c_value) = member("c", "replica");
+    let c_value = c_value.replacen('{', r#"{"tags":{"clonefrom":true},"#, 1);
+    let keys = [("leader", "b"), (b.as_str(), b_value.as_str()), (c.as_str(), c_value.as_str()), ("initialize", SYSTEM_ID)];
+    let view = View {
+        data_dir: DataDir::Empty,
+        postgres: down(MemberRole::Uninitialized, PostgresState::Stopped, ControlState::Other),
+        ..replica(cluster(&keys))
+    };
+    let clone = [Effect::Clone { source: "c".parse().unwrap(), wipe: false }];
+    check("c has the tag clonefrom", &view, &Memory::default(), &clone, "BOO-5");
+}
+
+#[test]
+fn a_foreign_or_unknown_directory_is_never_touched() {
+    let with_id = |initialize: Option<&str>, view: fn(Cluster) -> View| {
+        let (a, value) = member("a", "replica");
+        let mut keys = vec![(a.as_str(), value.as_str()), ("config", "{\"ttl\":30}")];
+        keys.extend(initialize.map(|id| ("initialize", id)));
+        view(cluster(&keys))
+    };
+    let exit = |leave_postgres| [Effect::Exit { code: 1, leave_postgres }];
+    let foreign = Some("1234567890123");
+    let unmanaged = |view: View| View { postgres: Postgres { managed: false, ..view.postgres }, ..view };
+    let stopped = |cluster: Cluster| View {
+        postgres: Postgres {
+            managed: false,
+            ..down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown)
+        },
+        ..replica(cluster)
+    };
+    for (name, view, effects, rule) in [
+        ("of another cluster: ends", with_id(foreign, replica), &exit(false)[..], "DIR-6"),
+        (
+            "of another cluster, in pause: only warns",
+            View { settings: Settings { paused: true, ..settings() }, ..with_id(foreign, replica) },
+            &[],
+            "HLT-6",
+        ),
+        (
+            "no identifier: says so",
+            View { data_dir: DataDir::Present { system_id: None }, ..with_id(foreign, replica) },
+            &[],
+            "DIR-5",
+        ),
+        ("unknown to the store, a replica runs: leaves it alone", unmanaged(with_id(None, replica)), &exit(true), "DIR-8"),
+        ("a replica we manage never restores it", with_id(None, replica), &[], "DIR-10"),
+        (
+            "unknown to the store, stopped: brings its identifier",
+            with_id(None, stopped),
+            &[Effect::StoreSystemId { over: None }],
+            "DIR-9",
+        ),
+        (
+            "garbage in the store, stopped: overwrites just that",
+            with_id(Some("garbage"), stopped),
+            &[Effect::StoreSystemId { over: Some(Revision(5)) }],
+            "DIR-9",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
+fn a_replica_follows_whoever_leads() {
+    let led = || three(Some("b"), &[]);
+    let with = |recovery| View { postgres: Postgres { recovery, ..postgres(MemberRole::Replica) }, ..replica(led()) };
+    let b = || Some("b".parse().unwrap());
+    for (name, view, effects, rule) in [
+        ("nothing differs", with(RecoveryDiff::Same), &[][..], "OWN-7"),
+        ("a reload is enough", with(RecoveryDiff::Reload), &[Effect::ReloadUpstream { upstream: b() }], "FOL-10"),
+        ("a restart is needed", with(RecoveryDiff::Restart), &[Effect::RestartForUpstream { upstream: b() }], "FOL-10"),
+        (
+            "cascades from the member it names",
+            View {
+                tags: OwnTags { replicatefrom: Some("c".to_owned()), ..OwnTags::default() },
+                ..with(RecoveryDiff::Reload)
+            },
+            &[Effect::ReloadUpstream { upstream: Some("c".parse().unwrap()) }],
+            "FOL-10",
+        ),
+        (
+            "replay was paused by a raised parameter",
+            View {
+                postgres: Postgres {
+                    facts: Some(Facts { replay_paused: true, ..facts(true) }),
+                    ..postgres(MemberRole::Replica)
+                },
+                ..replica(led())
+            },
+            &[Effect::ResumeReplay],
+            "FOL-7",
+        ),
+        (
+            "a leader without a record is no reason to let go",
+            replica(three(Some("d"), &[])),
+            &[],
+            "FOL-13",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}

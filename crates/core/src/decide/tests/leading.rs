@@ -1,0 +1,357 @@
+//! The holder of the key, and a primary that is not.
+
+use super::*;
+
+fn demote(mode: DemoteMode) -> Effect {
+    Effect::Demote { mode, upstream: None }
+}
+
+fn action(kind: ActionKind, committed: bool) -> Option<RunningAction> {
+    Some(RunningAction { kind, since: at(90), committed, cancelled: false })
+}
+
+#[test]
+fn a_leader_keeps_leading_only_under_a_proven_lease() {
+    let led = || three(Some("a"), &[]);
+    let lost = || Store::Lost { error: "timeout".to_owned() };
+    let none: &[Effect] = &[];
+    for (name, view, effects, rule) in [
+        ("a fresh lease: goes on", primary(led()), none, "OWN-3"),
+        (
+            "the key names us, but nothing is proven after a restart: proves it",
+            View { lease: Lease::None, ..primary(led()) },
+            &[Effect::Adopt],
+            "DCS-E2",
+        ),
+        (
+            "renewals fail and the lease runs out: steps down before it can be given away",
+            View { lease: held(25), ..primary(led()) },
+            &[demote(DemoteMode::Offline)],
+            "DCSF-6",
+        ),
+        (
+            "the store says somebody else holds the key: stops at once, the key is not ours to release",
+            View { lease: Lease::NotOurs { holder: "b".parse().ok() }, ..primary(three(Some("b"), &[])) },
+            &[demote(DemoteMode::ImmediateNoLock)],
+            "OWN-4",
+        ),
+        (
+            "the view says so before the renewal does",
+            primary(three(Some("b"), &[])),
+            &[demote(DemoteMode::ImmediateNoLock)],
+            "OWN-4",
+        ),
+        (
+            "the same in pause: keeps running",
+            View {
+                lease: Lease::NotOurs { holder: "b".parse().ok() },
+                settings: Settings { paused: true, ..settings() },
+                ..primary(three(Some("b"), &[]))
+            },
+            none,
+            "OWN-5",
+        ),
+        (
+            "the store is silent and the lease is good: unknown is not no",
+            View { store: lost(), lease: held(10), ..primary(led()) },
+            none,
+            "DCSF-6",
+        ),
+        (
+            "the store is silent and the lease runs out: offline, the key expires by time",
+            View { store: lost(), lease: held(25), ..primary(led()) },
+            &[demote(DemoteMode::Offline)],
+            "DCSF-5",
+        ),
+        (
+            "the store is silent and stepping down is under way: once is enough",
+            View { store: lost(), lease: held(25), action: action(ActionKind::Demote, true), ..primary(led()) },
+            none,
+            "DCSF-7",
+        ),
+        (
+            "the store is silent in pause: nothing",
+            View { store: lost(), settings: Settings { paused: true, ..settings() }, ..primary(led()) },
+            none,
+            "DCSF-1",
+        ),
+        ("the store is silent: a replica stays", View { store: lost(), ..replica(led()) }, none, "DCSF-3"),
+        (
+            "the store is silent: a stopped server stays down",
+            View {
+                store: lost(),
+                postgres: down(MemberRole::Replica, PostgresState::Stopped, rewind::ControlState::ShutDown),
+                ..replica(led())
+            },
+            none,
+            "DCSF-2",
+        ),
+        (
+            "a query failed: the cached role counts, the lease is renewed and nothing else is done",
+            View { postgres: Postgres { facts: None, ..postgres(MemberRole::Primary) }, ..primary(led()) },
+            none,
+            "CYC-21",
+        ),
+        (
+            "a query failed and the key is gone: the cached role counts too",
+            View {
+                postgres: Postgres { facts: None, ..postgres(MemberRole::Promoted) },
+                ..primary(three(Some("b"), &[]))
+            },
+            &[demote(DemoteMode::ImmediateNoLock)],
+            "OWN-4",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
+fn a_silent_store_wakes_the_cycle_when_the_lease_runs_out() {
+    let view = View {
+        store: Store::Lost { error: "timeout".to_owned() },
+        lease: held(10),
+        ..primary(three(Some("a"), &[]))
+    };
+    let (decision, _) = decide(&view, &Memory::default());
+    assert_eq!(decision.wake_at, view.lease.demote_at());
+}
+
+#[test]
+fn the_winner_promotes_only_with_time_left() {
+    let led = || three(Some("a"), &[]);
+    for (name, view, effects, rule) in [
+        (
+            "a replica with the lease promotes",
+            View { lease: held(1), ..replica(led()) },
+            &[Effect::Promote][..],
+            "PRO-7",
+        ),
+        (
+            "the key was taken after the view was read: the proof counts",
+            View {
+                lease: Lease::Held { sent: at(99), ttl: Duration::from_secs(30), epoch: Revision(11) },
+                ..replica(three(None, &[]))
+            },
+            &[Effect::Promote],
+            "PRO-7",
+        ),
+        ("no time left: does not promote", View { lease: held(25), ..replica(led()) }, &[Effect::Adopt], "DCSF-6"),
+        (
+            "promote was issued and the server is still in recovery",
+            View { lease: held(1), postgres: postgres(MemberRole::Promoted), ..replica(led()) },
+            &[],
+            "PRO-5",
+        ),
+        (
+            "a standby cluster is never writable",
+            View {
+                lease: held(1),
+                settings: Settings { standby_cluster: true, ..settings() },
+                ..replica(led())
+            },
+            &[],
+            "INV-S25",
+        ),
+        (
+            "synchronous mode is active and its pre-promote step does not exist: gives the key up",
+            View {
+                lease: held(1),
+                settings: Settings { synchronous: true, ..settings() },
+                ..replica(three(Some("a"), &[("sync", r#"{"leader":"b","sync_standby":"a"}"#)]))
+            },
+            &[Effect::Release],
+            "PRO-6",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+    let refused = Memory { refused: Some("exit code 1".to_owned()), ..Memory::default() };
+    let view = View { lease: held(1), ..replica(led()) };
+    let memory = check("the script refused: gives the key up", &view, &refused, &[Effect::Release], "PRO-3");
+    let view = View { poll: poll(&[("b", None), ("c", None)]), ..replica(three(None, &[])) };
+    check("and does not stand for a ttl", &view, &memory, &[], "HLT-1");
+}
+
+#[test]
+fn a_lost_lease_stops_whatever_would_become_writable() {
+    let led_by_b = || three(Some("b"), &[]);
+    let promoting = |committed| View {
+        action: action(ActionKind::Promote, committed),
+        postgres: postgres(if committed { MemberRole::Promoted } else { MemberRole::Replica }),
+        ..replica(led_by_b())
+    };
+    let cancel_and_demote = [Effect::CancelAction, demote(DemoteMode::ImmediateNoLock)];
+    let offline = [Effect::CancelAction, demote(DemoteMode::Offline)];
+    for (name, view, effects, rule) in [
+        ("before promote was issued: cancels it", promoting(false), &[Effect::CancelAction][..], "ASY-4"),
+        ("after it was issued: stops the server", promoting(true), &cancel_and_demote, "ASY-9"),
+        (
+            "while a primary is started after a crash",
+            View {
+                action: action(ActionKind::Start, true),
+                postgres: Postgres { state: PostgresState::Starting, facts: None, ..postgres(MemberRole::Primary) },
+                ..replica(led_by_b())
+            },
+            &cancel_and_demote,
+            "ASY-5",
+        ),
+        (
+            "while a primary replays after a crash",
+            View {
+                postgres: Postgres { state: PostgresState::Starting, facts: None, ..postgres(MemberRole::Primary) },
+                ..replica(led_by_b())
+            },
+            &[demote(DemoteMode::ImmediateNoLock)],
+            "STA-4",
+        ),
+        (
+            "the store falls silent during a promotion and the lease runs out",
+            View { store: Store::Lost { error: "x".to_owned() }, lease: held(25), ..promoting(false) },
+            &offline,
+            "DCSF-5",
+        ),
+        ("a clone goes on without a leader", View { action: action(ActionKind::Clone, true), ..replica(led_by_b()) }, &[], "ASY-6"),
+        (
+            "pause does not disturb a promotion",
+            View { settings: Settings { paused: true, ..settings() }, ..promoting(false) },
+            &[],
+            "ASY-3",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
+fn a_request_is_honoured_or_cleared_but_never_kept() {
+    let asked = |request: &str| primary(three(Some("a"), &[("failover", request)]));
+    let clear = [Effect::RewriteFailover { request: None, seen: Some(Revision(5)) }];
+    let fit = poll(&[("b", Some(answer(1000))), ("c", Some(answer(1000)))]);
+    let ask_b = [Effect::PollPeers(["b".parse().unwrap()].into())];
+    for (name, view, effects, rule) in [
+        ("asks the candidate first", asked(r#"{"leader":"a","member":"b"}"#), &ask_b[..], "FP-3"),
+        (
+            "steps down for a fit candidate",
+            View { poll: fit.clone(), ..asked(r#"{"leader":"a","member":"b"}"#) },
+            &[demote(DemoteMode::Graceful)],
+            "MAN-L7",
+        ),
+        (
+            "any fit member will do when none is named",
+            View { poll: fit.clone(), ..asked(r#"{"leader":"a"}"#) },
+            &[demote(DemoteMode::Graceful)],
+            "MAN-L7",
+        ),
+        (
+            "an unreachable candidate",
+            View { poll: poll(&[("b", None)]), ..asked(r#"{"leader":"a","member":"b"}"#) },
+            &clear,
+            "MAN-L8",
+        ),
+        (
+            "a candidate that lags too far",
+            View {
+                poll: poll(&[("b", Some(answer(1)))]),
+                ..primary(three(
+                    Some("a"),
+                    &[("failover", r#"{"member":"b"}"#), ("status", r#"{"optime":9000000}"#)],
+                ))
+            },
+            &clear,
+            "MAN-L8",
+        ),
+        ("another leader is named", asked(r#"{"leader":"c","member":"b"}"#), &clear, "MAN-L4"),
+        ("we are the candidate", asked(r#"{"member":"a"}"#), &clear, "MAN-L5"),
+        (
+            "no candidate in pause",
+            View { settings: Settings { paused: true, ..settings() }, ..asked(r#"{"leader":"a"}"#) },
+            &clear,
+            "MAN-L6",
+        ),
+        (
+            "a time without a zone",
+            asked(r#"{"leader":"a","member":"b","scheduled_at":"2030-01-01T00:00:00"}"#),
+            &clear,
+            "MAN-L9",
+        ),
+        (
+            "a time long past",
+            asked(r#"{"leader":"a","member":"b","scheduled_at":"2020-01-01T00:00:00+00:00"}"#),
+            &clear,
+            "MAN-L9",
+        ),
+        (
+            "a time far ahead: leads on",
+            asked(r#"{"leader":"a","member":"b","scheduled_at":"2099-01-01T00:00:00+00:00"}"#),
+            &[],
+            "OWN-3",
+        ),
+        (
+            "a time within one tick: waits for it",
+            // 1 800 000 000 is 2027-01-15T08:00:00Z
+            asked(r#"{"leader":"a","member":"b","scheduled_at":"2027-01-15T08:00:05+00:00"}"#),
+            &[],
+            "TIM-8",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
+fn a_fresh_primary_checkpoints_and_writes_history() {
+    let due = Memory { checkpoint: CheckpointState::Due, ..Memory::default() };
+    let with = |facts: Facts| View {
+        postgres: Postgres { facts: Some(facts), ..postgres(MemberRole::Primary) },
+        ..primary(three(Some("a"), &[]))
+    };
+    let memory = check(
+        "the control file lags behind the promotion",
+        &with(Facts { checkpointed: false, ..facts(false) }),
+        &due,
+        &[Effect::Checkpoint],
+        "RWD-15",
+    );
+    assert_eq!(memory.checkpoint, CheckpointState::Running);
+    check("no checkpoint is due", &with(facts(false)), &due, &[], "OWN-3");
+
+    let line = crate::cluster::HistoryLine {
+        timeline: Timeline::FIRST,
+        lsn: Lsn(900),
+        reason: "no recovery target specified".to_owned(),
+        timestamp: Some("2026-11-21T00:00:00+00:00".to_owned()),
+        new_leader: None,
+    };
+    let local = crate::cluster::History { lines: vec![line.clone()] };
+    let written = crate::cluster::History {
+        lines: vec![crate::cluster::HistoryLine { new_leader: Some("a".to_owned()), ..line }],
+    };
+    let second = Facts { timeline: Timeline::new(2), history: Some(local), ..facts(false) };
+    check(
+        "the store does not know the timeline yet",
+        &with(second),
+        &Memory::default(),
+        &[Effect::StoreHistory(written)],
+        "HIS-1",
+    );
+}
+
+#[test]
+fn only_the_owner_restores_lost_keys() {
+    let (record, value) = member("a", "primary");
+    let keys = [(record.as_str(), value.as_str()), ("leader", "a")];
+    let wiped = || cluster(&keys);
+    check(
+        "initialize is gone",
+        &primary(wiped()),
+        &Memory::default(),
+        &[Effect::StoreSystemId { over: None }],
+        "CYC-7",
+    );
+    let mut with_id = keys.to_vec();
+    with_id.push(("initialize", SYSTEM_ID));
+    check("config is gone", &primary(cluster(&with_id)), &Memory::default(), &[Effect::StoreConfig], "CYC-8");
+    let replica = replica(cluster(&[(record.as_str(), value.as_str()), ("leader", "b")]));
+    check("a replica restores nothing", &replica, &Memory::default(), &[], "FOL-13");
+}

@@ -1,0 +1,247 @@
+//! Nobody holds the key.
+
+use super::*;
+
+fn ask(members: &[&str]) -> Vec<Effect> {
+    vec![Effect::PollPeers(members.iter().map(|name| name.parse().unwrap()).collect())]
+}
+
+#[test]
+fn a_replica_stands_only_when_nobody_is_fitter() {
+    let free = || three(None, &[]);
+    let standing = |b: Option<PeerStatus>, c: Option<PeerStatus>| View {
+        poll: poll(&[("b", b), ("c", c)]),
+        ..replica(free())
+    };
+    let acquire = [Effect::Acquire];
+    let none: &[Effect] = &[];
+    let ask_both = ask(&["b", "c"]);
+    let old_timeline = PeerStatus { timeline: Timeline::new(1), ..answer(5000) };
+    let on_second = Facts { timeline: Timeline::new(2), ..facts(true) };
+    for (name, view, effects, rule) in [
+        ("asks the others first", replica(free()), &ask_both[..], "RACE-3"),
+        ("as far as the others: stands", standing(Some(answer(1000)), Some(answer(900))), &acquire, "RACE-10"),
+        ("nobody answers: stands (RACE-12)", standing(None, None), &acquire, "RACE-10"),
+        ("somebody is ahead", standing(Some(answer(1001)), None), none, "RACE-6"),
+        (
+            "a primary is alive",
+            standing(Some(PeerStatus { in_recovery: false, ..answer(0) }), None),
+            none,
+            "RACE-5",
+        ),
+        (
+            "a primary is alive, and tagged nofailover: blocks all the same",
+            standing(Some(PeerStatus { in_recovery: false, nofailover: true, ..answer(0) }), None),
+            none,
+            "QRK-3",
+        ),
+        (
+            "a member that may not lead does not block",
+            standing(Some(PeerStatus { nofailover: true, ..answer(2000) }), None),
+            &acquire,
+            "RACE-10",
+        ),
+        ("a member whose server is down does not block", standing(Some(answer(0)), None), &acquire, "RACE-10"),
+        (
+            "equally far and preferred",
+            standing(Some(PeerStatus { failover_priority: 2, ..answer(1000) }), None),
+            none,
+            "RACE-7",
+        ),
+        (
+            "ahead on an older timeline is not ahead",
+            View {
+                postgres: Postgres { facts: Some(on_second), ..postgres(MemberRole::Replica) },
+                ..standing(Some(old_timeline), None)
+            },
+            &acquire,
+            "RACE-10",
+        ),
+        (
+            "behind on a newer timeline is not behind",
+            standing(Some(PeerStatus { timeline: Timeline::new(2), ..answer(10) }), None),
+            none,
+            "QRK-4",
+        ),
+        (
+            "too far behind the last leader",
+            replica(three(None, &[("status", r#"{"optime":99000000}"#)])),
+            none,
+            "RACE-1",
+        ),
+        (
+            "tagged nofailover",
+            View { tags: OwnTags { nofailover: true, ..OwnTags::default() }, ..replica(free()) },
+            none,
+            "HLT-7",
+        ),
+        ("in pause", View { settings: Settings { paused: true, ..settings() }, ..replica(free()) }, none, "HLT-6"),
+        (
+            "still starting",
+            View {
+                postgres: Postgres { state: PostgresState::Starting, facts: None, ..postgres(MemberRole::Replica) },
+                ..replica(free())
+            },
+            none,
+            "HLT-3",
+        ),
+        (
+            "the position is unknown",
+            View { postgres: Postgres { facts: None, ..postgres(MemberRole::Replica) }, ..replica(free()) },
+            none,
+            "RACE-1",
+        ),
+        (
+            "synchronous mode is active",
+            View {
+                settings: Settings { synchronous: true, ..settings() },
+                ..replica(three(None, &[("sync", r#"{"leader":"b","sync_standby":"a"}"#)]))
+            },
+            none,
+            "HLT-12",
+        ),
+        (
+            "not in the failsafe map",
+            View {
+                settings: Settings { failsafe_mode: true, ..settings() },
+                ..replica(three(None, &[("failsafe", r#"{"b":"http://b"}"#)]))
+            },
+            none,
+            "FS-8",
+        ),
+        (
+            "an empty failsafe map forbids nothing",
+            View {
+                settings: Settings { failsafe_mode: true, ..settings() },
+                ..replica(three(None, &[("failsafe", "{}")]))
+            },
+            &ask_both,
+            "RACE-3",
+        ),
+        (
+            "check_timeline and an old timeline",
+            View {
+                settings: Settings { check_timeline: true, ..settings() },
+                ..replica(three(None, &[("history", r#"[[1,500,"r"]]"#)]))
+            },
+            none,
+            "RACE-2",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
+fn members_that_were_there_under_the_last_leader_are_asked_too() {
+    let led = three(Some("b"), &[]);
+    let (_, memory) = decide(&replica(led), &Memory::default());
+    let (record, value) = member("a", "replica");
+    let alone = cluster(&[(record.as_str(), value.as_str()), ("initialize", SYSTEM_ID), ("config", "{\"ttl\":30}")]);
+    check("b and c have lost their records", &replica(alone), &memory, &ask(&["b", "c"]), "RACE-3");
+}
+
+#[test]
+fn a_running_primary_without_the_key_asks_before_it_takes_it_back() {
+    let free = |more: &[(&str, &str)]| View { lease: Lease::None, ..primary(three(None, more)) };
+    let answered = |b: Option<PeerStatus>| View { poll: poll(&[("b", b), ("c", None)]), ..free(&[]) };
+    let stop = [Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None }];
+    let ask_both = ask(&["b", "c"]);
+    for (name, view, effects, rule) in [
+        ("asks first", free(&[]), &ask_both[..], "RACE-3"),
+        ("no rival: takes it", answered(Some(answer(1000))), &[Effect::Acquire], "QRK-2"),
+        (
+            "a rival primary: stops",
+            answered(Some(PeerStatus { in_recovery: false, ..answer(0) })),
+            &stop,
+            "QRK-2",
+        ),
+        (
+            "a member on a newer timeline: stops",
+            answered(Some(PeerStatus { timeline: Timeline::new(2), ..answer(10) })),
+            &stop,
+            "HLT-5",
+        ),
+        ("the history knows a newer timeline: stops", free(&[("history", r#"[[1,5,"r"]]"#)]), &stop, "HLT-5"),
+        (
+            "in pause it takes it",
+            View { settings: Settings { paused: true, ..settings() }, ..free(&[]) },
+            &[Effect::Acquire],
+            "PAU-5",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
+fn a_request_without_a_leader_names_who_stands() {
+    let asked = |request: &str| replica(three(None, &[("failover", request)]));
+    let both = || poll(&[("b", Some(answer(1000))), ("c", Some(answer(1000)))]);
+    let take_and_clear = [Effect::Acquire, Effect::RewriteFailover { request: None, seen: None }];
+    let ask_both = ask(&["b", "c"]);
+    for (name, view, effects, rule) in [
+        ("we are named: no questions", asked(r#"{"leader":"b","member":"a"}"#), &take_and_clear[..], "MAN-N1"),
+        ("another one is named: asks", asked(r#"{"leader":"b","member":"c"}"#), &ask_both, "RACE-3"),
+        (
+            "another one is named and fit: leaves it to it",
+            View { poll: both(), ..asked(r#"{"leader":"b","member":"c"}"#) },
+            &[],
+            "MAN-N4",
+        ),
+        (
+            "the named one is gone: everybody stands, except the old leader",
+            View {
+                poll: poll(&[("b", Some(answer(5000))), ("c", None)]),
+                ..asked(r#"{"leader":"b","member":"c"}"#)
+            },
+            &take_and_clear,
+            "RACE-10",
+        ),
+        (
+            "we stepped down and another can lead",
+            View { poll: both(), ..asked(r#"{"leader":"a"}"#) },
+            &[],
+            "MAN-N7",
+        ),
+        (
+            "we stepped down and nobody else can: come back",
+            View { poll: poll(&[("b", None), ("c", None)]), ..asked(r#"{"leader":"a"}"#) },
+            &take_and_clear,
+            "MAN-N7",
+        ),
+        (
+            "we stepped down and a primary is alive: do not come back",
+            View {
+                poll: poll(&[("b", Some(PeerStatus { in_recovery: false, nofailover: true, ..answer(0) })), ("c", None)]),
+                ..asked(r#"{"leader":"a"}"#)
+            },
+            &[],
+            "RACE-5",
+        ),
+        (
+            "named in pause: stands",
+            View { settings: Settings { paused: true, ..settings() }, ..asked(r#"{"member":"a"}"#) },
+            &take_and_clear,
+            "MAN-N1",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
+fn a_race_is_put_off_while_wal_still_arrives() {
+    let backoff = || View {
+        settings: Settings { primary_race_backoff: Duration::from_secs(20), ..settings() },
+        ..replica(three(None, &[]))
+    };
+    let before = Memory { last_position: Some(Lsn(500)), ..Memory::default() };
+    let memory = check("first sight of a free key", &backoff(), &before, &[], "UNL-1");
+    let later = View { now: at(115), ..backoff() };
+    let advanced = Memory { last_position: Some(Lsn(900)), ..memory.clone() };
+    check("WAL still arrives", &later, &advanced, &[], "UNL-1");
+    let stuck = Memory { last_position: Some(Lsn(1000)), ..memory };
+    check("WAL has stopped", &later, &stuck, &ask(&["b", "c"]), "RACE-3");
+    check("long enough", &View { now: at(121), ..backoff() }, &advanced, &ask(&["b", "c"]), "RACE-3");
+}
