@@ -15,8 +15,15 @@
 
 mod api;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
+mod etcd;
+mod memory;
+mod picture;
 
 pub use api::{AcquireOutcome, Condition, KeptAlive, Key, RenewOutcome, Renewal, Store, StoreView, prefix_of};
 pub use clock::boot_now;
 pub use error::StoreError;
+pub use etcd::{EtcdOptions, EtcdStore};
+pub use memory::{MemoryFault, MemoryServer, MemoryStore};
