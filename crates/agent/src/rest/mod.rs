@@ -1,0 +1,41 @@
+//! The REST API: what load balancers, monitoring, other members and the command line ask a member.
+//!
+//! Answers are rendered from one [`NodeView`], which the agent's loop publishes after each observation; a request
+//! never waits for PostgreSQL, and waits for the store only where the answer must be fresh (`/cluster`, a switchover).
+//! Paths, status codes, bodies and texts are those of Patroni 4.1. On purpose, different are: HTTP/1.1 with lengths and
+//! kept connections; and an error page with 503 where the store is needed and unreachable, where Patroni closes the
+//! connection without an answer.
+//!
+//! Invariants:
+//! - rendering is pure: a view, a request and an instant in, an answer out;
+//! - nothing here writes to the store except the `failover` key;
+//! - access is checked before anything else about an unsafe request is.
+
+mod access;
+mod cluster;
+mod health;
+mod metrics;
+mod modes;
+mod operations;
+mod query;
+mod reply;
+mod route;
+mod schedule;
+pub mod server;
+mod status;
+mod switchover;
+mod tls;
+pub mod view;
+
+pub use access::{AllowList, InvalidNetwork};
+pub use cluster::cluster_document;
+pub use health::{health_status, is_alive, is_ready};
+pub use metrics::metrics_text;
+pub use modes::Modes;
+pub use operations::{OperationFuture, Operations};
+pub use query::Query;
+pub use reply::ServerTokens;
+pub use server::{RestConfig, RestError, RestServer, serve};
+pub use status::status_document;
+pub use tls::{ServerTls, VerifyClient};
+pub use view::NodeView;

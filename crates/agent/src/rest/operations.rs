@@ -1,0 +1,30 @@
+//! What REST needs done by the rest of the agent.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use pgward_core::cluster::{Cluster, Member, Revision};
+use pgward_core::decide::peers::PeerPoll;
+use pgward_store::{Condition, StoreError};
+
+/// An operation under way.
+pub type OperationFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The doors of the agent that requests go through. Each operation keeps a deadline of its own (`retry_timeout`).
+pub trait Operations: Send + Sync + 'static {
+    /// A fresh read of the cluster.
+    fn read_cluster(&self) -> OperationFuture<'_, Result<Arc<Cluster>, StoreError>>;
+
+    /// Writes the `failover` key, and returns the revision of the write.
+    fn write_failover<'a>(
+        &'a self,
+        value: &'a str,
+        condition: Condition,
+    ) -> OperationFuture<'a, Result<Revision, StoreError>>;
+
+    /// Asks members for their status, as [`poll_peers`](crate::http::poll_peers) does.
+    fn poll_peers<'a>(&'a self, members: Vec<&'a Member>) -> OperationFuture<'a, PeerPoll>;
+
+    /// Makes the next cycle start now.
+    fn wake(&self);
+}
