@@ -9,6 +9,14 @@
 //! - root starts nothing but this executable again, as an unprivileged user, and writes no file inside the directory;
 //! - a signal goes only to a process whose identity (PID and start time, or executable and working directory) is proven.
 
+/// Prints a line. A reader that went away (`pgward demo | head`) is no reason to leave a cluster half started.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod become_user;
 mod configuration;
 mod guide;

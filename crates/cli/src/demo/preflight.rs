@@ -144,7 +144,11 @@ fn check_programs(layout: &Layout) -> anyhow::Result<(String, String)> {
     for program in ["postgres", "initdb", "pg_ctl", "pg_controldata", "pg_basebackup", "pg_rewind"] {
         let path = pg_bin.join(program);
         let line = first_line(&path).with_context(|| {
-            format!("{} does not run; install PostgreSQL's server programs, or give --pg-bin", path.display())
+            format!(
+                "{} does not run; install PostgreSQL's server programs, or choose another --pg-bin (and --dir, if this one \
+                 exists)",
+                path.display()
+            )
         })?;
         // "pg_rewind (PostgreSQL) 15.18 (Debian ...)"
         let version = line.split(") ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
@@ -164,7 +168,10 @@ fn check_programs(layout: &Layout) -> anyhow::Result<(String, String)> {
             && text.trim().parse().ok() != major
         {
             let data = text.trim();
-            bail!("{} is of PostgreSQL {data}, and {} is {version}", path.display(), pg_bin.display());
+            let (path, bin) = (path.display(), pg_bin.display());
+            bail!(
+                "{path} says PostgreSQL {data}, and {bin} is {version}; choose another --dir, or put {data} in its place"
+            );
         }
     }
     let line = first_line(Path::new("etcd"))

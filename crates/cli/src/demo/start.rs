@@ -34,7 +34,7 @@ pub(super) async fn cluster(args: &Args, dir: &Path) -> anyhow::Result<ExitCode>
     plan.layout.dir = plan.layout.dir.canonicalize()?;
     let starting = lock(&plan.layout)?;
     let Layout { dir, settings } = &plan.layout;
-    println!(
+    say!(
         "starting {} nodes with PostgreSQL {} and three etcd members {} in {}",
         settings.nodes,
         plan.postgres_version,
@@ -51,13 +51,13 @@ pub(super) async fn cluster(args: &Args, dir: &Path) -> anyhow::Result<ExitCode>
     let members = match outcome {
         Ok(members) => members,
         Err(error) => {
-            println!("stopping what was started");
+            say!("stopping what was started");
             stop::everything(&plan.layout).await?;
             return Err(error);
         }
     };
     drop(starting);
-    print!("{}", guide::text(&plan, &members, args.detach));
+    say!("{}", guide::text(&plan, &members, args.detach));
     if !args.detach {
         stay(&plan.layout, children, &mut signals).await?;
     }
@@ -106,7 +106,7 @@ async fn bring_up(plan: &Plan, children: &mut Children) -> anyhow::Result<Vec<Me
         children.add(&member, start_etcd(layout, member)?);
     }
     until(children, layout, ETCD_LIMIT, "etcd has not elected a leader", || etcd_is_healthy(layout)).await?;
-    println!("{:6.1} s  etcd answers", started.elapsed().as_secs_f64());
+    say!("{:6.1} s  etcd answers", started.elapsed().as_secs_f64());
     for node in layout.nodes() {
         children.add(&node, start_agent(layout, node)?);
     }
@@ -118,7 +118,7 @@ async fn bring_up(plan: &Plan, children: &mut Children) -> anyhow::Result<Vec<Me
         is_complete.then_some(members)
     };
     let members = until(children, layout, NODES_LIMIT, "the nodes are not all well", everything_runs).await?;
-    println!("{:6.1} s  all {} nodes are up", started.elapsed().as_secs_f64(), layout.settings.nodes);
+    say!("{:6.1} s  all {} nodes are up", started.elapsed().as_secs_f64(), layout.settings.nodes);
     Ok(members)
 }
 
@@ -171,7 +171,7 @@ impl Progress {
         for member in members {
             if self.last.get(&member.name) != Some(member) {
                 let Member { name, role, state } = member;
-                println!("{:6.1} s  {name}: {role}, {state}", self.started.elapsed().as_secs_f64());
+                say!("{:6.1} s  {name}: {role}, {state}", self.started.elapsed().as_secs_f64());
                 self.last.insert(name.clone(), member.clone());
             }
         }
@@ -252,12 +252,12 @@ async fn stay(layout: &Layout, mut children: Children, signals: &mut Signals) ->
     loop {
         tokio::select! {
             () = signals.asked_to_end() => {
-                println!("\nstopping");
+                say!("\nstopping");
                 return stop::everything(layout).await;
             }
-            (name, how) = children.next_end() => println!("{name} ended: {how}"),
+            (name, how) = children.next_end() => say!("{name} ended: {how}"),
             _ = look.tick() => if !stop::anything_runs(layout) {
-                println!("everything was stopped");
+                say!("everything was stopped");
                 return Ok(());
             }
         }

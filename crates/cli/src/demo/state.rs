@@ -80,7 +80,7 @@ pub(super) async fn print(dir: &Path) -> anyhow::Result<ExitCode> {
         }
     };
     for member in layout.etcd_members() {
-        println!("{member}  etcd        {:<22}  {}", layout.etcd_client_address(member), process(&member));
+        say!("{member}  etcd        {:<22}  {}", layout.etcd_client_address(member), process(&member));
     }
     let members = members(&layout).await;
     for node in layout.nodes() {
@@ -88,7 +88,7 @@ pub(super) async fn print(dir: &Path) -> anyhow::Result<ExitCode> {
             Some(member) => format!("{}, {}", member.role, member.state),
             None => "not a member".to_owned(),
         };
-        println!("{node}  PostgreSQL  {:<22}  {}; {seen}", layout.postgres_address(node), process(&node));
+        say!("{node}  PostgreSQL  {:<22}  {}; {seen}", layout.postgres_address(node), process(&node));
     }
     let all_well = all_run && is_complete(&layout, &members) && answer(&layout, layout.nodes()).await;
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -27,7 +27,7 @@ pub(super) async fn cluster(dir: &Path) -> anyhow::Result<ExitCode> {
     if anything_runs(&layout) {
         everything(&layout).await?;
     } else {
-        println!("nothing of the demo in {} runs", layout.dir.display());
+        say!("nothing of the demo in {} runs", layout.dir.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -54,7 +54,7 @@ pub(super) async fn everything(layout: &Layout) -> anyhow::Result<()> {
     }
     let names: Vec<_> = layout.etcd_members().map(|member| member.to_string()).collect();
     stop_named(layout, &names, ETCD_LIMIT).await;
-    println!("stopped; the data is in {}", layout.dir.display());
+    say!("stopped; the data is in {}", layout.dir.display());
     Ok(())
 }
 
@@ -72,7 +72,7 @@ async fn stop_named(layout: &Layout, names: &[String], limit: Duration) {
             process.has_ended_within(KILL_LIMIT).await;
         }
         let how = if obeyed { "stopped" } else { "killed" };
-        println!("{:6.1} s  {name} {how}", asked.elapsed().as_secs_f64());
+        say!("{:6.1} s  {name} {how}", asked.elapsed().as_secs_f64());
     }
 }
 
@@ -80,7 +80,7 @@ async fn stop_named(layout: &Layout, names: &[String], limit: Duration) {
 async fn stop_orphans(layout: &Layout, node: Node) -> anyhow::Result<()> {
     let postmaster = postmaster(layout, node);
     if let Some(process) = &postmaster {
-        println!("{node} left its PostgreSQL behind (process {process}), which is stopped now");
+        say!("{node} left its PostgreSQL behind (process {process}), which is stopped now");
         process.signal(Signal::INT);
         if !process.has_ended_within(AGENT_LIMIT).await {
             process.signal(Signal::QUIT);
@@ -122,7 +122,7 @@ pub(super) fn crash(dir: &Path, node: Node) -> anyhow::Result<ExitCode> {
         process.signal(Signal::KILL);
     }
     if processes.is_empty() {
-        println!("nothing of {node} runs");
+        say!("nothing of {node} runs");
         return Ok(ExitCode::FAILURE);
     }
     for Found { process, .. } in &processes {
@@ -131,7 +131,7 @@ pub(super) fn crash(dir: &Path, node: Node) -> anyhow::Result<ExitCode> {
     let mut programs: Vec<_> = processes.iter().map(|found| found.program.as_str()).collect();
     programs.sort_unstable();
     let count = |name: &str| programs.iter().filter(|program| **program == name).count();
-    println!(
+    say!(
         "killed {} processes of {node} ({} of pgward, {} of PostgreSQL)",
         programs.len(),
         count("pgward"),
@@ -139,6 +139,6 @@ pub(super) fn crash(dir: &Path, node: Node) -> anyhow::Result<ExitCode> {
     );
     let executable = guide::quote(&layout.executable().to_string_lossy());
     let dir = layout.dir.to_str().context("the directory's name is not text")?;
-    println!("bring it back: {executable} demo start {node} --dir {}", guide::quote(dir));
+    say!("bring it back: {executable} demo start {node} --dir {}", guide::quote(dir));
     Ok(ExitCode::SUCCESS)
 }
