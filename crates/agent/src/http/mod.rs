@@ -17,11 +17,13 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
+use pgward_core::config::{BasicAuth, CtlConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-pub use auth::BasicAuth;
+use auth::basic_auth_header;
+pub(crate) use auth::basic_auth_matches;
 pub use error::{HttpError, TlsError};
 pub use peer::{PEER_TIMEOUT, parse_status, poll_peers};
 pub use tls::{ClientTls, ServerVerification};
@@ -70,6 +72,23 @@ impl HttpClient {
     /// When a certificate or key cannot be read.
     pub fn new(auth: Option<BasicAuth>, tls: ClientTls) -> Result<Self, TlsError> {
         Ok(HttpClient { tls: tls::Connector::new(tls)?, auth })
+    }
+
+    /// A client that calls members as the configuration says.
+    ///
+    /// # Errors
+    /// When a certificate or key cannot be read.
+    pub fn from_config(config: &CtlConfig) -> Result<Self, TlsError> {
+        let verification = match (&config.cacert, config.insecure) {
+            (_, true) => ServerVerification::Insecure,
+            (Some(cacert), false) => ServerVerification::Authorities(cacert.clone()),
+            (None, false) => ServerVerification::SystemRoots,
+        };
+        let identity = config.certfile.as_ref().map(|certfile| {
+            let key = config.keyfile.as_ref().unwrap_or(certfile);
+            (certfile.clone(), key.clone())
+        });
+        HttpClient::new(config.auth.clone(), ClientTls { verification, identity })
     }
 
     /// Sends one request and reads the whole answer within `timeout`.
@@ -123,7 +142,7 @@ impl HttpClient {
             .header(header::USER_AGENT, USER_AGENT)
             .header(header::CONNECTION, "close");
         if let Some(auth) = &self.auth {
-            let mut value = HeaderValue::try_from(auth.header_value()).map_err(|_| target.invalid())?;
+            let mut value = HeaderValue::try_from(basic_auth_header(auth)).map_err(|_| target.invalid())?;
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }

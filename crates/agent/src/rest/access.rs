@@ -6,11 +6,12 @@ use std::time::Duration;
 use hyper::header::{self, HeaderMap};
 use hyper::{StatusCode, Uri};
 use pgward_core::cluster::Cluster;
+use pgward_core::config::VerifyClient;
 use tracing::warn;
 
 use super::reply::Reply;
 use super::server::RestConfig;
-use super::tls::VerifyClient;
+use crate::http::basic_auth_matches;
 
 /// How long resolving one name may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -155,7 +156,7 @@ pub(super) async fn refuse(
     let auth = config.auth.as_ref()?;
     match headers.get(header::AUTHORIZATION) {
         None => Some(Reply::challenge("no auth header received")),
-        Some(value) if auth.accepts(value.as_bytes()) => None,
+        Some(value) if basic_auth_matches(auth, value.as_bytes()) => None,
         Some(_) => Some(Reply::challenge("not authenticated")),
     }
 }

@@ -4,40 +4,18 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
+use pgward_core::config::ServerTokens;
 use pgward_core::json;
 use serde::Serialize;
 
-/// What the `Server` header tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServerTokens {
-    /// The name and version of this program.
-    #[default]
-    Original,
-    /// `Patroni`.
-    ProductOnly,
-    /// `Patroni/<version of the interface>`.
-    Minimal,
-}
-
-impl ServerTokens {
-    /// Reads the setting; `None` for a word that it does not know.
-    pub fn parse(text: &str) -> Option<ServerTokens> {
-        Some(match text.to_ascii_lowercase().as_str() {
-            "original" => ServerTokens::Original,
-            "productonly" => ServerTokens::ProductOnly,
-            "minimal" => ServerTokens::Minimal,
-            _ => return None,
-        })
-    }
-
-    pub(super) fn header_value(self, version: &str) -> HeaderValue {
-        let text = match self {
-            ServerTokens::Original => concat!("pgward/", env!("CARGO_PKG_VERSION")).to_owned(),
-            ServerTokens::ProductOnly => "Patroni".to_owned(),
-            ServerTokens::Minimal => format!("Patroni/{version}"),
-        };
-        HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("Patroni"))
-    }
+/// The `Server` header.
+pub(super) fn server_header(tokens: ServerTokens, version: &str) -> HeaderValue {
+    let text = match tokens {
+        ServerTokens::Original => concat!("pgward/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ServerTokens::ProductOnly => "Patroni".to_owned(),
+        ServerTokens::Minimal => format!("Patroni/{version}"),
+    };
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("Patroni"))
 }
 
 /// An answer before it has headers.

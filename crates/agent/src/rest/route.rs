@@ -22,7 +22,7 @@ use super::metrics::metrics_text;
 use super::modes::Modes;
 use super::operations::Operations;
 use super::query::Query;
-use super::reply::Reply;
+use super::reply::{Reply, server_header};
 use super::server::RestConfig;
 use super::status::status_document;
 use super::switchover::{self, Action, store_unreachable};
@@ -61,7 +61,7 @@ impl Router {
             Method::HEAD | Method::OPTIONS => Reply::StatusOnly(self.health(&request)),
             _ => self.act(request, peer).await,
         };
-        let server = self.config.server_tokens.header_value(&self.node.borrow().version);
+        let server = server_header(self.config.server_tokens, &self.node.borrow().version);
         let response = reply.into_response(server, &self.extra_headers);
         debug!(client = %client, status = response.status().as_u16(), "answered");
         response

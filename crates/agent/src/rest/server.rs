@@ -11,6 +11,7 @@ use hyper::header::HeaderMap;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pgward_core::config::{BasicAuth, ListenAddress, RestApiConfig, ServerTokens};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,13 +21,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::access::AllowList;
+use super::access::{AllowList, InvalidNetwork};
 use super::operations::Operations;
-use super::reply::{ServerTokens, parse_headers};
+use super::reply::parse_headers;
 use super::route::Router;
 use super::tls::{ServerTls, server_config};
 use super::view::NodeView;
-use crate::http::{BasicAuth, TlsError};
+use crate::http::TlsError;
 
 /// Connections at a time: far above what load balancers and monitoring open, far below the default limit of 1024 open
 /// files. Further ones wait in the backlog of the listener.
@@ -67,24 +68,41 @@ pub struct RestConfig {
     pub https_extra_headers: Vec<(String, String)>,
 }
 
+impl RestConfig {
+    /// What the configuration file says. Names in the allow list are resolved now.
+    ///
+    /// # Errors
+    /// When an entry of the allow list is no address, network or name.
+    pub async fn from_config(config: &RestApiConfig) -> Result<RestConfig, InvalidNetwork> {
+        let tls = config.certfile.as_ref().map(|certfile| ServerTls {
+            certfile: certfile.clone(),
+            keyfile: config.keyfile.clone(),
+            cafile: config.cafile.clone(),
+            verify_client: config.verify_client,
+        });
+        Ok(RestConfig {
+            auth: config.auth.clone(),
+            tls,
+            allowlist: AllowList::resolve(&config.allowlist, config.allowlist_include_members).await?,
+            server_tokens: config.server_tokens,
+            http_extra_headers: config.http_extra_headers.clone(),
+            https_extra_headers: config.https_extra_headers.clone(),
+        })
+    }
+}
+
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum RestError {
-    /// `restapi.listen` is not an address.
-    #[error("restapi.listen: {listen:?} is not host:port, such as 0.0.0.0:8008")]
-    Address {
-        /// The setting.
-        listen: String,
-    },
     /// The address cannot be listened on.
     #[error("cannot listen on {listen} (restapi.listen): {reason}")]
     Listen {
         /// The setting.
         listen: String,
-        /// What is wrong and what to do.
+        /// What the system said, and what to do.
         reason: String,
-        /// What the system said.
-        source: io::Error,
+        /// Which kind of failure it is.
+        kind: io::ErrorKind,
     },
     /// The certificate or key cannot be used.
     #[error("cannot serve https (restapi.certfile, keyfile, cafile)")]
@@ -101,18 +119,18 @@ pub enum RestError {
 
 /// A listener that is ready to serve.
 pub struct RestServer {
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     tls: Option<TlsAcceptor>,
     config: RestConfig,
     extra_headers: HeaderMap,
 }
 
 impl RestServer {
-    /// Checks everything and listens on `host:port`. An empty host or `*` means all addresses.
+    /// Checks everything and listens on all hosts of `listen`.
     ///
     /// # Errors
     /// When the address is in use, or a file or setting cannot be used.
-    pub async fn bind(listen: &str, config: RestConfig) -> Result<RestServer, RestError> {
+    pub async fn bind(listen: &ListenAddress, config: RestConfig) -> Result<RestServer, RestError> {
         let header = |name| RestError::Header { name };
         let mut extra_headers = parse_headers(&config.http_extra_headers).map_err(header)?;
         let secure = parse_headers(&config.https_extra_headers).map_err(header)?;
@@ -122,16 +140,16 @@ impl RestServer {
                 extra_headers.insert(name.clone(), value.clone());
             }
         }
-        let listener = bind(listen).await?;
-        Ok(RestServer { listener, tls: tls.map(TlsAcceptor::from), config, extra_headers })
+        let mut listeners = Vec::new();
+        for host in &listen.hosts {
+            listeners.push(bind(host, listen.port, listen).await?);
+        }
+        Ok(RestServer { listeners, tls: tls.map(TlsAcceptor::from), config, extra_headers })
     }
 
-    /// The address that is listened on.
-    ///
-    /// # Errors
-    /// When the system does not tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// The addresses that are listened on, as far as the system tells.
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
     /// Serves until `shutdown`, and then for at most a second more.
@@ -141,25 +159,44 @@ impl RestServer {
         operations: Arc<dyn Operations>,
         shutdown: CancellationToken,
     ) {
-        let Self { listener, tls, config, extra_headers } = self;
+        let Self { listeners, tls, config, extra_headers } = self;
         let router = Arc::new(Router { config, extra_headers, node, operations });
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut doors = JoinSet::new();
+        for listener in listeners {
+            let door = Door { listener, tls: tls.clone(), router: router.clone(), slots: slots.clone() };
+            doors.spawn(door.run(shutdown.clone()));
+        }
+        while doors.join_next().await.is_some() {}
+    }
+}
+
+/// One listener and the connections that came through it.
+struct Door {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Arc<Router>,
+    slots: Arc<Semaphore>,
+}
+
+impl Door {
+    async fn run(self, shutdown: CancellationToken) {
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
-                accepted = accept(&listener, &slots) => accepted,
+                accepted = accept(&self.listener, &self.slots) => accepted,
             };
             let Some((stream, client, slot)) = accepted else { continue };
-            let (router, tls, shutdown) = (router.clone(), tls.clone(), shutdown.clone());
+            let (router, tls, shutdown) = (self.router.clone(), self.tls.clone(), shutdown.clone());
             connections.spawn(async move {
                 serve_stream(stream, client, tls, router, shutdown).await;
                 drop(slot);
             });
         }
-        drop(listener);
+        drop(self.listener); // Whoever connects from now on is refused, not left waiting.
         while connections.join_next().await.is_some() {}
     }
 }
@@ -169,7 +206,7 @@ impl RestServer {
 /// # Errors
 /// Those of [`RestServer::bind`].
 pub async fn serve(
-    listen: &str,
+    listen: &ListenAddress,
     config: RestConfig,
     node: watch::Receiver<NodeView>,
     operations: Arc<dyn Operations>,
@@ -179,13 +216,9 @@ pub async fn serve(
     Ok(())
 }
 
-async fn bind(listen: &str) -> Result<TcpListener, RestError> {
-    let invalid = || RestError::Address { listen: listen.to_owned() };
-    let (host, port) = listen.trim().rsplit_once(':').ok_or_else(invalid)?;
-    let port: u16 = port.parse().map_err(|_| invalid())?;
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+async fn bind(host: &str, port: u16, listen: &ListenAddress) -> Result<TcpListener, RestError> {
     let bound = match host {
-        "" | "*" => match TcpListener::bind(("::", port)).await {
+        "*" => match TcpListener::bind(("::", port)).await {
             // Without IPv6 in the system, "all addresses" are those of IPv4.
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => TcpListener::bind(("0.0.0.0", port)).await,
             result => result,
@@ -201,7 +234,7 @@ async fn bind(listen: &str) -> Result<TcpListener, RestError> {
             io::ErrorKind::PermissionDenied => "permission denied; ports below 1024 need a privilege".to_owned(),
             _ => source.to_string(),
         };
-        RestError::Listen { listen: listen.to_owned(), reason, source }
+        RestError::Listen { listen: listen.to_string(), reason, kind: source.kind() }
     })
 }
 

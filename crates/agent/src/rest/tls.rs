@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pgward_core::config::VerifyClient;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
@@ -20,30 +21,6 @@ pub struct ServerTls {
     pub cafile: Option<PathBuf>,
     /// Whether clients have to show a certificate.
     pub verify_client: VerifyClient,
-}
-
-/// Whether clients have to show a certificate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VerifyClient {
-    /// They are not asked.
-    #[default]
-    None,
-    /// They are asked, and need one for unsafe requests.
-    Optional,
-    /// There is no connection without one.
-    Required,
-}
-
-impl VerifyClient {
-    /// Reads the setting; `None` for a word that it does not know.
-    pub fn parse(text: &str) -> Option<VerifyClient> {
-        Some(match text.to_ascii_lowercase().as_str() {
-            "none" => VerifyClient::None,
-            "optional" => VerifyClient::Optional,
-            "required" => VerifyClient::Required,
-            _ => return None,
-        })
-    }
 }
 
 /// Reads the files.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, MemberRole, PostgresState};
+pub use pgward_core::config::SynchronousMode;
 use pgward_core::names::MemberName;
 use pgward_core::time::BootInstant;
 use pgward_core::wal::{Lsn, Timeline};
@@ -65,18 +66,6 @@ pub struct NodeView {
     pub synchronous: SynchronousMode,
     /// The dynamic setting `standby_cluster` makes this cluster follow another one.
     pub standby_cluster: bool,
-}
-
-/// How commits wait for standbys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SynchronousMode {
-    /// They do not.
-    #[default]
-    Off,
-    /// For all standbys listed in `/sync`.
-    On,
-    /// For a number of the standbys listed in `/sync`.
-    Quorum,
 }
 
 /// What PostgreSQL said about itself.
