@@ -140,7 +140,7 @@ impl Layout {
         executable(&self.dir)
     }
 
-    /// A node's own folder, and the working directory of all its processes: they are found by it.
+    /// A node's own folder, in which its processes work or which their arguments name: they are found by it.
     pub(super) fn node_dir(&self, node: Node) -> PathBuf {
         self.dir.join(node.to_string())
     }

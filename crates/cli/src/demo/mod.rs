@@ -7,7 +7,7 @@
 //! Invariants:
 //! - nothing is started before everything that can be checked beforehand has been checked;
 //! - root starts nothing but this executable again, as an unprivileged user, and writes no file inside the directory;
-//! - a signal goes only to a process whose identity (PID and start time, or executable and working directory) is proven.
+//! - a signal goes only to a process whose identity (PID and start time, or executable and folder) is proven.
 
 /// Prints a line. A reader that went away (`pgward demo | head`) is no reason to leave a cluster half started.
 macro_rules! say {

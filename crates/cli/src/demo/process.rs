@@ -106,31 +106,40 @@ pub(super) fn start(mut command: Command, pid_file: &Path, log: &Path) -> anyhow
     Ok(child)
 }
 
-/// A process found by where it works.
+/// A process found by what it works on.
 pub(super) struct Found {
     pub(super) process: Process,
     /// The file name of its executable.
     pub(super) program: String,
 }
 
-/// Every process whose working directory is `dir` or below, and whose executable is one of `programs`.
+/// Every process whose executable is one of `programs`, and whose working directory or an argument lies in `dir`.
 ///
-/// The executable keeps apart the cluster's processes and a shell that stands in the same folder.
-pub(super) fn working_in(dir: &Path, programs: &[PathBuf]) -> io::Result<Vec<Found>> {
+/// The executable keeps apart the cluster's processes and a shell or an editor that stands in the same folder; the
+/// arguments find those that have left it.
+pub(super) fn working_on(dir: &Path, programs: &[PathBuf]) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         let Some((process, _)) = Process::open(pid) else { continue };
-        let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).ok();
-        let (Some(works_in), Some(executable)) = (link("cwd"), link("exe")) else { continue };
+        let Ok(executable) = fs::read_link(format!("/proc/{pid}/exe")) else { continue };
         // The kernel says so when the file was replaced or removed meanwhile.
         let executable = executable.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
-        if works_in.starts_with(dir) && programs.iter().any(|program| program.as_os_str() == executable.as_str()) {
+        if !programs.iter().any(|program| program.as_os_str() == executable.as_str()) {
+            continue;
+        }
+        let works_there = fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir));
+        if works_there || arguments(pid).iter().any(|argument| Path::new(argument).starts_with(dir)) {
             let program = Path::new(&executable).file_name().unwrap_or_default().to_string_lossy().into_owned();
             found.push(Found { process, program });
         }
     }
     Ok(found)
+}
+
+fn arguments(pid: i32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    bytes.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -158,6 +167,32 @@ mod tests {
         assert!(process.has_ended_within(Duration::from_secs(10)).await);
         assert!(Process::of(&pid_file).is_none(), "ended, although nobody has waited for it yet");
         child.wait().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_is_found_by_folder_or_argument_and_only_with_its_executable() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let sleep = PathBuf::from("/bin/sleep").canonicalize().unwrap();
+        let mut inside = Command::new("sleep");
+        inside.arg("600").current_dir(&dir);
+        let mut outside = Command::new("sh");
+        outside.arg("-c").arg("sleep 600; :").arg(dir.join("data")).current_dir("/");
+        let shell = PathBuf::from("/bin/sh").canonicalize().unwrap();
+        let mut children: Vec<_> =
+            [inside, outside].into_iter().map(|c| start(c, &dir.join("pid"), &dir.join("log")).unwrap()).collect();
+        let pids = |programs: &[PathBuf], dir: &Path| {
+            working_on(dir, programs).unwrap().into_iter().map(|found| found.process.to_string()).collect::<Vec<_>>()
+        };
+        let pid = |child: &tokio::process::Child| child.id().unwrap().to_string();
+        assert_eq!(pids(&[sleep], &dir), [pid(&children[0])]);
+        assert_eq!(pids(&[shell], &dir), [pid(&children[1])]);
+        assert!(pids(&[PathBuf::from("/bin/other")], &dir).is_empty());
+        for child in &mut children {
+            rustix::process::kill_process_group(Pid::from_raw(child.id().unwrap() as i32).unwrap(), Signal::KILL)
+                .unwrap();
+            child.wait().await.unwrap();
+        }
     }
 
     #[test]

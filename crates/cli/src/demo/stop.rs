@@ -106,7 +106,7 @@ fn of_node(layout: &Layout, node: Node) -> Vec<Found> {
     let pg_bin = &layout.settings.pg_bin;
     let mut programs: Vec<PathBuf> = TOOLS.iter().map(|tool| real(&pg_bin.join(tool))).collect();
     programs.push(layout.executable());
-    process::working_in(&layout.node_dir(node), &programs).unwrap_or_default()
+    process::working_on(&layout.node_dir(node), &programs).unwrap_or_default()
 }
 
 fn real(path: &Path) -> PathBuf {
