@@ -73,10 +73,20 @@ pub enum FencerError {
     #[error("the fencer does not start: {0}")]
     Start(String),
     /// Neither an existing fencer nor a new one answered in time.
-    #[error("no fencer for {} answered within {START_TIME:?}", data_dir.display())]
+    #[error("no fencer for {} answered within {START_TIME:?}{}", data_dir.display(), hint(*.pid))]
     Silent {
         /// The data directory to guard.
         data_dir: PathBuf,
+        /// The fencer that exists but hangs, if that is the cause.
+        pid: Option<i32>,
+    },
+    /// The existing fencer closed the connection at once.
+    #[error(
+        "process {pid} is the fencer but turns us away: it obeys root, its own user and the data directory's owner"
+    )]
+    TurnedAway {
+        /// The fencer.
+        pid: i32,
     },
     /// Another user owns the socket of the fencer.
     #[error("process {pid} of user {uid} occupies the fencer's socket @{name}; end that process")]
@@ -109,6 +119,10 @@ pub enum FencerError {
     /// There is no connection any more.
     #[error("the fencer was lost: {0}")]
     Lost(Lost),
+}
+
+fn hint(pid: Option<i32>) -> String {
+    pid.map_or_else(String::new, |pid| format!("; end process {pid}, which has its socket and hangs"))
 }
 
 /// How a fencer was lost.
@@ -150,13 +164,13 @@ impl FencerHandle {
     pub async fn start_or_adopt(settings: FencerSettings) -> Result<Self, FencerError> {
         let give_up = Instant::now() + START_TIME;
         let data_dir = canonical_data_dir(&settings.data_dir).map_err(io_error("find the data directory"))?;
-        let silent = || FencerError::Silent { data_dir: data_dir.clone() };
+        let silent = |pid| FencerError::Silent { data_dir: data_dir.clone(), pid };
         let name = socket_name(&data_dir);
         let mut child = None;
         // Two turns suffice (none there, start one), more only if another agent starts or ends one at the same time.
         while Instant::now() < give_up {
             let Some((socket, pid)) = connect_to(&name, &data_dir)? else {
-                child = timeout_at(give_up, spawn(&settings)).await.map_err(|_| silent())??;
+                child = timeout_at(give_up, spawn(&settings)).await.map_err(|_| silent(None))??;
                 continue;
             };
             let Some(mut session) = Session::open(socket, pid, child.take())? else { continue };
@@ -165,12 +179,13 @@ impl FencerHandle {
                 Ok(Ok(reply)) => reply,
                 // It ended between our connection and its answer.
                 Ok(Err(FencerError::Lost(Lost::Ended))) => continue,
+                Ok(Err(FencerError::Lost(Lost::Displaced))) => return Err(FencerError::TurnedAway { pid: raw(pid) }),
                 Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(silent()),
+                Err(_) => return Err(silent(Some(raw(pid)))),
             };
             return Ok(session.spawn(reply));
         }
-        Err(silent())
+        Err(silent(None))
     }
 
     /// Orders PostgreSQL to be killed at `deadline`, in place of any earlier order.
@@ -279,7 +294,7 @@ struct Session {
 impl Session {
     /// `None` when the process has already ended.
     fn open(socket: OwnedFd, pid: Pid, child: Option<Child>) -> Result<Option<Self>, FencerError> {
-        let process = match pidfd_open(pid, PidfdFlags::NONBLOCK) {
+        let process = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(process) => process,
             Err(Errno::SRCH) => return Ok(None),
             Err(error) => return Err(io_error("watch the fencer's process")(error.into())),
@@ -293,7 +308,7 @@ impl Session {
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
         let (tell_lost, lost) = watch::channel(None);
         let (tell_fencing, last_fencing) = watch::channel(first.last_fencing);
-        let pid = self.pid.as_raw_nonzero().get();
+        let pid = raw(self.pid);
         // Not waited for by anybody: it ends with the last handle and leaves nothing undone.
         tokio::spawn(self.run(asked, tell_lost, tell_fencing));
         FencerHandle { pid, adopted: first.state, requests, lost, last_fencing }
@@ -336,11 +351,11 @@ impl Session {
         match (lost, &mut self.child) {
             // It has ended, so this only removes it from the process table.
             (Lost::Ended, Some(child)) => match timeout(END_TIME, child.wait()).await {
-                Ok(Ok(status)) => warn!(pid = self.pid.as_raw_nonzero(), %status, "the fencer ended"),
-                Ok(Err(_)) | Err(_) => warn!(pid = self.pid.as_raw_nonzero(), "the fencer ended"),
+                Ok(Ok(status)) => warn!(pid = raw(self.pid), %status, "the fencer ended"),
+                Ok(Err(_)) | Err(_) => warn!(pid = raw(self.pid), "the fencer ended"),
             },
-            (Lost::Ended, None) => warn!(pid = self.pid.as_raw_nonzero(), "the fencer ended"),
-            (Lost::Displaced, _) => warn!(pid = self.pid.as_raw_nonzero(), "another agent took over the fencer"),
+            (Lost::Ended, None) => warn!(pid = raw(self.pid), "the fencer ended"),
+            (Lost::Displaced, _) => warn!(pid = raw(self.pid), "another agent took over the fencer"),
         }
     }
 
@@ -402,7 +417,7 @@ fn connect_to(name: &str, data_dir: &Path) -> Result<Option<(OwnedFd, Pid)>, Fen
     if fencer.uid == geteuid() || fencer.uid.is_root() || owns_data() {
         Ok(Some((socket, fencer.pid)))
     } else {
-        let (pid, uid) = (fencer.pid.as_raw_nonzero().get(), fencer.uid.as_raw());
+        let (pid, uid) = (raw(fencer.pid), fencer.uid.as_raw());
         Err(FencerError::Foreign { name: name.to_owned(), pid, uid })
     }
 }
@@ -422,6 +437,10 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<String>> {
 #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd keeps what that one asks for: open and the same")]
 fn watch_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(descriptor)
+}
+
+fn raw(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
 }
 
 fn has_exited(pidfd: &OwnedFd) -> bool {

@@ -32,8 +32,9 @@ use crate::clock::boot_now;
 /// A fencer without an agent and without a deadline ends after this time: long enough for any restart of the agent.
 const IDLE_TIME: Duration = Duration::from_secs(300);
 
-/// Between two searches for what may have been started since the deadline by an agent that was frozen in the middle.
-const GUARD_PAUSE: Duration = Duration::from_millis(200);
+/// Between two searches for what may have been started since the deadline by an agent that was frozen in the middle:
+/// shorter than PostgreSQL takes to start, and rarely needed, so that the processor time does not matter.
+const GUARD_PAUSE: Duration = Duration::from_millis(25);
 
 /// How long one such search may go on: killed processes take a moment to end, and the agent waits for replies meanwhile.
 const GUARD_TIME: Duration = Duration::from_millis(50);

@@ -1,7 +1,7 @@
 //! Keeps the fencer able to act on a machine in trouble: not swapped out, not starved, not the first to be sacrificed.
 //!
-//! Every measure is optional. What the process lacks the privilege for becomes one warning at start, because people can
-//! grant it (`LimitMEMLOCK=`, `LimitRTPRIO=`, `OOMScoreAdjust=` of a systemd unit).
+//! Every measure is optional. What the process lacks the privilege for becomes one warning at start, with the setting of a
+//! systemd unit that grants it.
 
 use std::fs;
 
@@ -26,11 +26,13 @@ pub(super) fn take_shelter(rehearse: impl Fn()) -> Vec<String> {
     // Only pages that have been touched are locked, and only mappings that exist now. Locking future ones too would make
     // every later allocation fail beyond the memory lock limit, and nothing on the way to a kill allocates.
     if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::ONFAULT) {
-        missing.push(format!("its memory can be swapped out (mlockall: {error})"));
+        missing.push(format!("its memory can be swapped out (mlockall: {error}; LimitMEMLOCK=infinity permits it)"));
     }
     rehearse();
     if let Err(error) = setpriority_process(None::<Pid>, -20) {
-        missing.push(format!("it competes for the CPU with normal priority (setpriority: {error})"));
+        missing.push(format!(
+            "it competes for the CPU with normal priority (setpriority: {error}; LimitNICE=-20 permits it)"
+        ));
     } else {
         // A session is a scheduling group of its own, and a priority counts within the group only. Absent on kernels
         // without such groups.
@@ -54,6 +56,6 @@ fn lower_oom_score() -> Result<(), String> {
         Ok(()) => Ok(()),
         // Whoever started the agent has set a low score already.
         Err(_) if inherited.is_some_and(|score| score <= -900) => Ok(()),
-        Err(error) => Err(format!("{path}: {error}")),
+        Err(error) => Err(format!("{path}: {error}; OOMScoreAdjust=-900 helps")),
     }
 }

@@ -118,6 +118,11 @@ impl Machine {
 
     /// Starts PostgreSQL and waits until it serves.
     pub(crate) async fn start_postgres(&self) -> Result<ProcessIdentity> {
+        // A dead child that nobody has waited for still occupies the lock file.
+        let old = self.postmaster.lock().unwrap().take();
+        if let Some(mut old) = old {
+            old.wait()?;
+        }
         let log = fs::File::options().create(true).append(true).open(self.root.path().join("postgres.log"))?;
         let child = command(&postgres_program("postgres"), User::Postgres)?
             .arg("-D")
@@ -128,10 +133,10 @@ impl Machine {
             .stderr(log)
             .spawn()?;
         let postmaster = ProcessIdentity::of(child.id().try_into()?)?;
-        if let Some(mut old) = self.postmaster.lock().unwrap().replace(child) {
-            old.wait()?;
-        }
-        eventually("PostgreSQL serves", async || self.connect().await.is_ok()).await?;
+        *self.postmaster.lock().unwrap() = Some(child);
+        eventually("PostgreSQL serves", async || self.connect().await.is_ok())
+            .await
+            .with_context(|| fs::read_to_string(self.root.path().join("postgres.log")).unwrap_or_default())?;
         Ok(postmaster)
     }
 
