@@ -1,0 +1,225 @@
+//! Where this server stands compared with a leader, and `pg_rewind`.
+
+use std::time::Duration;
+
+use pgward_core::wal::{Lsn, Timeline};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::bootstrap::option;
+use crate::command::Tool;
+use crate::conninfo::ConnInfo;
+use crate::control::{ClusterState, ControlData};
+use crate::error::{CommandError, Error};
+use crate::instance::Instance;
+
+/// Where this server stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalPosition {
+    /// Its timeline; of a standby the one it replays.
+    pub timeline: Timeline,
+    /// Replayed by a standby; the last checkpoint of a former primary.
+    pub lsn: Lsn,
+    /// It is or was a standby.
+    pub in_recovery: bool,
+}
+
+/// How to rewind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RewindOptions {
+    /// `restore_command`, for WAL that is not there any more.
+    pub restore_command: Option<String>,
+    /// Further options of pg_rewind.
+    pub options: Vec<(String, Option<String>)>,
+}
+
+/// Options that the agent gives itself, or that would not leave a usable server.
+const FORBIDDEN: [&str; 9] = [
+    "target-pgdata",
+    "source-pgdata",
+    "source-server",
+    "write-recovery-conf",
+    "dry-run",
+    "restore-target-wal",
+    "config-file",
+    "no-ensure-shutdown",
+    "version",
+];
+/// Segments fetched one by one before giving up: a divergence lies a few segments back.
+const FETCHED_SEGMENTS_MAX: usize = 1000;
+
+impl Instance {
+    /// pg_rewind is installed, and the control file allows it (9.2).
+    ///
+    /// # Errors
+    /// When the control file cannot be read.
+    pub async fn can_rewind(&self) -> Result<bool, Error> {
+        let settings = self.settings();
+        let help = Tool::new(&settings, "pg_rewind").arg("--help").limit(Duration::from_secs(10));
+        Ok(help.run().await.is_ok() && self.control_data().await?.allows_rewind())
+    }
+
+    /// Where this server stands (9.3); `None` when that cannot be known now, and nothing may be concluded.
+    ///
+    /// # Errors
+    /// When the control file cannot be read.
+    pub async fn local_position(&self) -> Result<Option<LocalPosition>, Error> {
+        if self.postmaster().map_err(Error::file("look for", "postmaster.pid"))?.is_some() {
+            // Never the receiver's timeline, which may be ahead of replay.
+            if let (Ok(identity), Ok(rows)) =
+                (self.identify_system().await, self.query("SELECT pg_last_wal_replay_lsn()").await)
+                && let Some(lsn) = rows.first().and_then(|row| row.parse(0))
+            {
+                return Ok(Some(LocalPosition { timeline: identity.timeline, lsn, in_recovery: true }));
+            }
+        }
+        Ok(position_of(&self.control_data().await?))
+    }
+
+    /// Runs pg_rewind against `source`, which names a primary and the rewind user. The server has to be down, in order.
+    /// There is no deadline: cancel it.
+    ///
+    /// # Errors
+    /// The end of the tool's output; [`Error::Refused`] while a server runs; [`Error::Cancelled`]. The data directory may
+    /// be damaged then: read the control data before trusting it.
+    pub async fn rewind(
+        &self,
+        source: &ConnInfo,
+        options: &RewindOptions,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        if self.postmaster().map_err(Error::file("look for", "postmaster.pid"))?.is_some() {
+            return Err(Error::Refused("a server runs on the data directory: stop it before a rewind".to_owned()));
+        }
+        self.kill_stale_tools().await?;
+        let major = self.require_major()?;
+        let command = options.restore_command.as_deref().filter(|command| !command.trim().is_empty());
+        let inside = self.settings().config_dir.starts_with(&self.settings().data_dir);
+        let delegated = command.is_some() && (major >= 15 || inside);
+        for _ in 0..FETCHED_SEGMENTS_MAX {
+            let error = match self.run_rewind(source, options, major, delegated, cancel).await {
+                Ok(()) => return Ok(()),
+                Err(Error::Command(CommandError::Cancelled { .. })) => return Err(Error::Cancelled),
+                Err(error) => error,
+            };
+            let missing = missing_segment(&error.to_string());
+            let (Some(command), Some(segment), false) = (command, missing, delegated) else { return Err(error) };
+            info!(segment, "pg_rewind lacks a WAL segment, fetching it");
+            if let Err(fetch) = self.restore_segment(command, &segment, cancel).await {
+                warn!(segment, error = %fetch, "cannot fetch the WAL segment that pg_rewind lacks");
+                return Err(error);
+            }
+        }
+        Err(Error::Refused(format!("pg_rewind still lacks WAL after {FETCHED_SEGMENTS_MAX} segments were fetched")))
+    }
+
+    async fn run_rewind(
+        &self,
+        source: &ConnInfo,
+        options: &RewindOptions,
+        major: u32,
+        delegated: bool,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
+        let settings = self.settings();
+        let target = ConnInfo { target_session_attrs: Some("read-write".to_owned()), ..source.clone() };
+        let mut tool = Tool::new(&settings, "pg_rewind")
+            .arg("-D")
+            .arg(&settings.data_dir)
+            .arg("--source-server")
+            .arg(target.render_for_tool(major))
+            .env("PGOPTIONS", "-c statement_timeout=0")
+            .cancelled_by(cancel);
+        if delegated {
+            tool = tool.arg("--restore-target-wal");
+            if major >= 15 && !settings.config_dir.starts_with(&settings.data_dir) {
+                tool = tool.arg(format!("--config-file={}", settings.config_file().display()));
+            }
+        }
+        for (name, value) in &options.options {
+            if FORBIDDEN.contains(&name.as_str()) {
+                warn!(option = name, "this option of pg_rewind would not leave a usable server and is ignored");
+                continue;
+            }
+            tool = tool.arg(option(name, value.as_deref()));
+        }
+        if let Some(path) = self.tool_pgpass(source)? {
+            tool = tool.env("PGPASSFILE", path);
+        }
+        let output = tool.run().await?;
+        info!(output = output.stderr.trim(), "pg_rewind is done");
+        Ok(())
+    }
+}
+
+/// The position that control data of a server that is down speak of.
+fn position_of(control: &ControlData) -> Option<LocalPosition> {
+    let primary = || {
+        let (lsn, timeline) = (control.checkpoint?, control.checkpoint_timeline?);
+        Some(LocalPosition { timeline, lsn, in_recovery: false })
+    };
+    match control.state? {
+        ClusterState::ShutDownInRecovery | ClusterState::InArchiveRecovery => {
+            match (control.min_recovery_end, control.min_recovery_end_timeline) {
+                (Some(lsn), Some(timeline)) => Some(LocalPosition { timeline, lsn, in_recovery: true }),
+                // It was a primary that has not replayed anything since.
+                (Some(_) | None, _) => primary(),
+            }
+        }
+        ClusterState::ShutDown => primary(),
+        ClusterState::StartingUp
+        | ClusterState::ShuttingDown
+        | ClusterState::InCrashRecovery
+        | ClusterState::InProduction => None,
+    }
+}
+
+/// The segment that pg_rewind could not open: the only name of 24 hexadecimal digits in its complaint.
+fn missing_segment(text: &str) -> Option<String> {
+    let line =
+        text.lines().find(|line| line.contains("could not open file") || line.contains("could not find file"))?;
+    let names = line.split(|c: char| !c.is_ascii_alphanumeric());
+    let is_segment =
+        |name: &&str| name.len() == 24 && name.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
+    names.into_iter().find(is_segment).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_position_depends_on_how_the_server_went_down() {
+        use ClusterState::*;
+        let (checkpoint, end) = (Some(Lsn(10)), Some(Lsn(20)));
+        let base = ControlData {
+            checkpoint,
+            checkpoint_timeline: Timeline::new(1),
+            min_recovery_end: end,
+            min_recovery_end_timeline: Timeline::new(2),
+            ..ControlData::default()
+        };
+        let was = |timeline, lsn, in_recovery| {
+            Timeline::new(timeline).map(|timeline| LocalPosition { timeline, lsn: Lsn(lsn), in_recovery })
+        };
+        for (name, state, end, want) in [
+            ("a primary that shut down", Some(ShutDown), None, was(1, 10, false)),
+            ("a standby that shut down", Some(ShutDownInRecovery), end, was(2, 20, true)),
+            ("a standby that crashed", Some(InArchiveRecovery), end, was(2, 20, true)),
+            ("a primary started as standby in vain", Some(ShutDownInRecovery), None, was(1, 10, false)),
+            ("a primary that crashed", Some(InProduction), None, None),
+            ("an odd control file", None, end, None),
+        ] {
+            let control = ControlData { state, min_recovery_end: end, ..base.clone() };
+            assert_eq!(position_of(&control), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_segment_that_is_missing_is_named_in_the_complaint() {
+        let text = "pg_rewind failed with exit status: 1: pg_rewind: error: could not open file \
+                    \"/data/pg_wal/000000010000000000000003\": No such file or directory\n";
+        assert_eq!(missing_segment(text).as_deref(), Some("000000010000000000000003"));
+        assert_eq!(missing_segment("could not open file \"global/pg_control\""), None);
+    }
+}
