@@ -40,7 +40,7 @@ pub const KILL_TIME: Duration = Duration::from_secs(2);
 /// The store starts to count when it processes the request, which is not before it was sent; dividing by `1 + drift`
 /// covers a store whose clock runs faster than ours.
 pub fn lease_end(sent: BootInstant, ttl: Duration) -> BootInstant {
-    sent + ttl * 1000 / (1000 + DRIFT_PER_MILLE)
+    sent + ttl.saturating_mul(1000) / (1000 + DRIFT_PER_MILLE)
 }
 
 /// When the fencer has to begin killing PostgreSQL so that it is silent before [`lease_end`] (BEY-2).
@@ -67,5 +67,14 @@ mod tests {
             assert_eq!(end.since(fence_deadline(sent, ttl)), KILL_TIME);
             assert!(demote_deadline(sent, ttl) + Duration::from_secs(2) <= fence_deadline(sent, ttl));
         }
+    }
+    #[test]
+    fn deadlines_exist_for_any_ttl() {
+        let sent = BootInstant(Duration::from_secs(1000));
+        for ttl in [Duration::ZERO, Duration::from_secs(1), Duration::MAX] {
+            assert!(demote_deadline(sent, ttl) <= fence_deadline(sent, ttl));
+            assert!(fence_deadline(sent, ttl) <= lease_end(sent, ttl));
+        }
+        assert!(fence_deadline(sent, Duration::from_secs(1)) < sent, "too short a lease to be fenced is over at once");
     }
 }
