@@ -1,97 +1,141 @@
 //! Keeps the fencer armed with the deadline of the lease while PostgreSQL is, or may become, writable.
 //!
-//! Two sides meet here: the cycle says which postmaster is protected, the lease task says until when. Either may be
-//! first; the fencer is armed as soon as both are known.
+//! Two sides meet here: the cycle says what is protected, the lease task says until when. Either may be first; the
+//! fencer is armed as soon as both are known.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pgward_core::cluster::Revision;
 use pgward_core::time::{BootInstant, fence_deadline};
-use tracing::error;
+use tracing::{error, warn};
 
-use crate::fencer::FencerHandle;
+use crate::fencer::{FencerError, FencerHandle, FencerSettings, Lost};
 
-/// A postmaster, by identity: a recycled pid never counts.
+/// What the fencer shall kill at the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protected {
-    /// Process id.
-    pub pid: i32,
-    /// Start time in clock ticks since boot (`/proc/<pid>/stat`, field 22).
-    pub start_ticks: u64,
+pub enum Protected {
+    /// Whatever runs in the data directory by then: a server that is about to be started as primary.
+    BeforeStart,
+    /// This postmaster, by pid and start time (`/proc/<pid>/stat`, field 22): a recycled pid never counts.
+    Postmaster {
+        /// Process id.
+        pid: i32,
+        /// Start time in clock ticks since boot.
+        start_ticks: u64,
+    },
 }
 
-#[derive(Debug, Default)]
-struct Both {
+struct State {
+    fencer: FencerHandle,
     protected: Option<Protected>,
     deadline: Option<(BootInstant, Revision)>,
 }
 
 /// Shared by the cycle and the lease task.
 #[derive(Clone)]
-pub struct Fence {
-    both: Arc<Mutex<Both>>,
-    fencer: FencerHandle,
-}
+pub struct Fence(Arc<Mutex<State>>);
 
 /// The fencer did not confirm: PostgreSQL must not become writable, or must stop.
 #[derive(Debug, thiserror::Error)]
-#[error("the fencer did not confirm the deadline: {0}")]
-pub struct NotFenced(pub String);
+pub enum NotFenced {
+    /// There is no deadline to give.
+    #[error("there is no leader lease to fence by")]
+    NoLease,
+    /// The fencer refused or did not answer.
+    #[error("the fencer did not confirm the deadline: {0}")]
+    Fencer(#[from] FencerError),
+}
+
+/// What to arm, and with which fencer.
+struct Order {
+    fencer: FencerHandle,
+    protected: Protected,
+    deadline: BootInstant,
+    epoch: Revision,
+}
+
+impl Order {
+    async fn give(self) -> Result<(), FencerError> {
+        match self.protected {
+            Protected::BeforeStart => self.fencer.arm_before_start(self.deadline, self.epoch).await,
+            Protected::Postmaster { pid, start_ticks } => {
+                self.fencer.arm(pid, start_ticks, self.deadline, self.epoch).await
+            }
+        }
+    }
+}
 
 impl Fence {
     /// A fence that protects nothing yet.
     pub fn new(fencer: FencerHandle) -> Self {
-        Fence { both: Arc::default(), fencer }
+        Fence(Arc::new(Mutex::new(State { fencer, protected: None, deadline: None })))
     }
 
-    fn update(&self, change: impl FnOnce(&mut Both)) -> Option<(Protected, BootInstant, Revision)> {
-        let mut both = self.both.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut both);
-        let (deadline, epoch) = both.deadline?;
-        Some((both.protected?, deadline, epoch))
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Protects this postmaster: at the deadline of the lease the fencer kills it.
+    fn change(&self, change: impl FnOnce(&mut State)) -> Option<Order> {
+        let mut state = self.lock();
+        change(&mut state);
+        let (deadline, epoch) = state.deadline?;
+        Some(Order { fencer: state.fencer.clone(), protected: state.protected?, deadline, epoch })
+    }
+
+    /// Protects a server: at the deadline of the lease the fencer kills it.
     ///
     /// # Errors
     /// [`NotFenced`] when there is no lease, or the fencer does not confirm in time.
     pub async fn protect(&self, protected: Protected) -> Result<(), NotFenced> {
-        match self.update(|both| both.protected = Some(protected)) {
-            Some(armed) => self.arm(armed).await,
-            None => Err(NotFenced("there is no leader lease".to_owned())),
+        match self.change(|state| state.protected = Some(protected)) {
+            Some(order) => Ok(order.give().await?),
+            None => Err(NotFenced::NoLease),
         }
     }
 
     /// Moves the deadline: a renewal that was sent at `sent` was confirmed.
     pub async fn extend(&self, sent: BootInstant, ttl: Duration, epoch: Revision) {
         let deadline = (fence_deadline(sent, ttl), epoch);
-        if let Some(armed) = self.update(|both| both.deadline = Some(deadline))
-            && let Err(problem) = self.arm(armed).await
+        if let Some(order) = self.change(|state| state.deadline = Some(deadline))
+            && let Err(problem) = order.give().await
         {
-            // The old deadline stays armed, which is safe; the cycle restarts a fencer that is gone.
+            // The old deadline stays armed, which is safe; the agent replaces a fencer that is gone.
             error!(error = %problem, "the fencer was not told of the renewed lease");
         }
     }
 
     /// Ends the protection: PostgreSQL is a standby, or has stopped.
     pub async fn disarm(&self) {
-        let was_protected = {
-            let mut both = self.both.lock().unwrap_or_else(PoisonError::into_inner);
-            both.protected.take().is_some()
+        let (fencer, was_protected) = {
+            let mut state = self.lock();
+            (state.fencer.clone(), state.protected.take().is_some())
         };
-        if was_protected && let Err(problem) = self.fencer.disarm().await {
-            error!(error = %problem, "the fencer was not disarmed");
+        if was_protected && let Err(problem) = fencer.disarm().await {
+            warn!(error = %problem, "the fencer was not disarmed");
         }
     }
 
     /// What is protected now.
     pub fn protected(&self) -> Option<Protected> {
-        self.both.lock().unwrap_or_else(PoisonError::into_inner).protected
+        self.lock().protected
     }
 
-    async fn arm(&self, (protected, deadline, epoch): (Protected, BootInstant, Revision)) -> Result<(), NotFenced> {
-        let armed = self.fencer.arm(protected.pid, protected.start_ticks, deadline, epoch).await;
-        armed.map_err(|problem| NotFenced(problem.to_string()))
+    /// Resolves when the fencer is lost.
+    pub async fn lost(&self) -> Lost {
+        let fencer = self.lock().fencer.clone();
+        fencer.lost().await
+    }
+
+    /// Starts another fencer in place of one that ended, and gives it the present order.
+    ///
+    /// # Errors
+    /// When none can be started: PostgreSQL must not stay writable then.
+    pub async fn replace(&self, settings: FencerSettings) -> Result<(), NotFenced> {
+        let fencer = FencerHandle::start_or_adopt(settings).await?;
+        match self.change(|state| state.fencer = fencer) {
+            Some(order) => Ok(order.give().await?),
+            None => Ok(()),
+        }
     }
 }

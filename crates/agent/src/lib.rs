@@ -1,11 +1,24 @@
 //! The agent: observes, lets the core decide, and carries the decision out.
 //!
 //! It holds no rule of its own: what to do is decided in `pgward_core::decide`; how PostgreSQL and the store are
-//! operated is in their crates. This crate wires them, keeps the lease, keeps the fencer armed, and serves REST.
+//! operated is in their crates. This crate wires them ([`run`]), runs the cycle, keeps the lease, keeps the fencer
+//! armed, and serves REST.
 
+mod action;
 pub mod clock;
+mod cycle;
 pub mod fence;
 pub mod fencer;
 pub mod http;
 pub mod lease;
+mod local;
+mod operations;
+mod peers;
+mod record;
 pub mod rest;
+mod run;
+mod server;
+mod work;
+
+pub use record::COMPATIBLE_VERSION;
+pub use run::{AgentError, etcd_options, run};

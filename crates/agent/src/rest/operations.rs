@@ -7,6 +7,8 @@ use pgward_core::cluster::{Cluster, Member, Revision};
 use pgward_core::decide::peers::PeerPoll;
 use pgward_store::{Condition, StoreError};
 
+use super::view::ServerFacts;
+
 /// An operation under way.
 pub type OperationFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -24,6 +26,10 @@ pub trait Operations: Send + Sync + 'static {
 
     /// Asks members for their status, as [`poll_peers`](crate::http::poll_peers) does.
     fn poll_peers<'a>(&'a self, members: Vec<&'a Member>) -> OperationFuture<'a, PeerPoll>;
+
+    /// Asks PostgreSQL anew. Other members compare their positions with the answer, so it must not be of the last
+    /// cycle. `None` when PostgreSQL does not answer.
+    fn fresh_facts(&self) -> OperationFuture<'_, Option<ServerFacts>>;
 
     /// Makes the next cycle start now.
     fn wake(&self);

@@ -318,6 +318,3 @@ pub(super) async fn cancel(operations: &Arc<dyn Operations>) -> Reply {
 pub(super) fn store_unreachable(error: &StoreError) -> Reply {
     Reply::explained(StatusCode::SERVICE_UNAVAILABLE, format!("The cluster store cannot be read or written: {error}"))
 }
-
-#[cfg(test)]
-mod tests;

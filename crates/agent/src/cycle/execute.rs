@@ -1,0 +1,322 @@
+//! Carries a decision out. There are no choices left to make here: what fails is seen by the next decision.
+
+use pgward_core::cluster::{Cluster, FailoverRequest, Revision};
+use pgward_core::decide::view::{ActionKind, DataDir, Lease, Store as SeenStore, View};
+use pgward_core::decide::{Decision, Effect, StartAs, follow};
+use pgward_core::names::MemberName;
+use pgward_store::{Condition, Key, Store, StoreError};
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::{Cycle, Pass};
+use crate::clock::boot_now;
+use crate::fence::{NotFenced, Protected};
+use crate::peers;
+use crate::server::Seen;
+use crate::work;
+
+impl<S: Store> Cycle<S> {
+    /// Runs the effects in their order; the first that fails drops the rest.
+    pub(super) async fn execute(&mut self, decision: &Decision, view: &View) -> Pass {
+        let mut again = false;
+        for effect in &decision.effects {
+            if self.is_late(decision, effect) {
+                warn!(?effect, "the lease changed since this was decided: it is dropped");
+                return Pass::Again;
+            }
+            match self.carry_out(effect, view).await {
+                Ok(Next::Again) => again = true,
+                Ok(Next::Started) => {}
+                Ok(Next::Exit { code, leave_postgres }) => return Pass::Exit { code, leave_postgres },
+                Err(problem) => {
+                    warn!(?effect, error = %problem, "could not be carried out; decides anew");
+                    return Pass::Settled(decision.wake_at);
+                }
+            }
+        }
+        if again { Pass::Again } else { Pass::Settled(decision.wake_at) }
+    }
+
+    /// INV-S28: a decision made under a lease that is not ours any more, or not long enough, is not carried out.
+    fn is_late(&self, decision: &Decision, effect: &Effect) -> bool {
+        let lease = self.lease.now().key;
+        let epoch = match &lease {
+            Lease::Held { epoch, .. } => Some(*epoch),
+            Lease::None | Lease::NotOurs { .. } => None,
+        };
+        effect.needs_lease() && (epoch != decision.epoch || !lease.is_safe(boot_now()))
+    }
+
+    async fn carry_out(&mut self, effect: &Effect, view: &View) -> Result<Next, Problem> {
+        let within = self.dynamic.timing.retry_timeout;
+        match effect {
+            Effect::Acquire => {
+                return match self.lease.acquire().await? {
+                    true => Ok(Next::Again),
+                    false => Err(Problem::Lost("the leader key was taken by another member first")),
+                };
+            }
+            Effect::Adopt => {
+                self.lease.adopt().await?;
+            }
+            Effect::Release => {
+                self.release(view).await?;
+            }
+            Effect::StoreSystemId { over } => {
+                let DataDir::Present { system_id: Some(system_id) } = &view.data_dir else {
+                    return Err(Problem::Lost("the system identifier is not known any more"));
+                };
+                self.write(&Key::Initialize, system_id, over.map_or(Condition::Absent, Condition::Revision)).await?;
+            }
+            Effect::StoreConfig => {
+                let value = pgward_core::json::compact(&self.dynamic.document);
+                self.write(&Key::Config, &value, Condition::Absent).await?;
+            }
+            Effect::RewriteFailover { request, seen } => {
+                let value = request.as_ref().map_or(FailoverRequest::NONE.to_owned(), FailoverRequest::to_value);
+                self.write(&Key::Failover, &value, seen.map_or(Condition::Always, Condition::Revision)).await?;
+            }
+            Effect::StoreHistory(history) => {
+                self.write(&Key::History, &history.to_value(), Condition::Always).await?;
+            }
+            Effect::ClearInitialize { seen } => {
+                let revision = self.store.delete(&Key::Initialize, Condition::Revision(*seen), within).await?;
+                self.catch_up(revision).await;
+            }
+            Effect::PollPeers(members) => {
+                let SeenStore::Current(cluster) = &view.store else {
+                    return Err(Problem::Lost("the store is not known any more"));
+                };
+                self.poll = Some(peers::poll(&self.peers, cluster, &self.memory, members).await);
+            }
+            Effect::CancelAction => {
+                self.actions.cancel();
+                return Ok(Next::Started);
+            }
+            Effect::ReloadUpstream { upstream } => {
+                self.server.reload_upstream(self.member(view, upstream.as_ref()).as_ref()).await?;
+            }
+            Effect::ResumeReplay => self.server.resume_replay().await?,
+            Effect::Exit { code, leave_postgres } => {
+                return Ok(Next::Exit { code: *code, leave_postgres: *leave_postgres });
+            }
+            Effect::Bootstrap
+            | Effect::Clone { .. }
+            | Effect::Start(_)
+            | Effect::Promote
+            | Effect::Demote { .. }
+            | Effect::StopImmediately
+            | Effect::RestartForUpstream { .. }
+            | Effect::CrashRecover
+            | Effect::CheckDivergence { .. }
+            | Effect::Rewind { .. }
+            | Effect::Checkpoint => {
+                self.start_action(effect, view).await?;
+                return Ok(Next::Started);
+            }
+        }
+        Ok(Next::Again)
+    }
+
+    /// The record of a member as the decision saw it.
+    fn member(&self, view: &View, name: Option<&MemberName>) -> Option<pgward_core::cluster::Member> {
+        match &view.store {
+            SeenStore::Current(cluster) => name.and_then(|name| cluster.members.get(name)).cloned(),
+            SeenStore::Lost { .. } => None,
+        }
+    }
+
+    async fn start_action(&mut self, effect: &Effect, view: &View) -> Result<(), Problem> {
+        let (server, local) = (self.server.clone(), self.local.clone());
+        let source = |name: &MemberName| {
+            self.member(view, Some(name)).ok_or(Problem::Lost("the member is not in the store any more"))
+        };
+        match effect {
+            Effect::Bootstrap => {
+                let bootstrap = work::Bootstrap {
+                    store: self.store.clone(),
+                    lease: self.lease.clone(),
+                    fence: self.fence.clone(),
+                    server,
+                    local,
+                    config: self.config.clone(),
+                    dynamic: self.dynamic.clone(),
+                    within: self.dynamic.timing.retry_timeout,
+                };
+                self.actions.start(ActionKind::Bootstrap, |progress| bootstrap.run(progress));
+            }
+            Effect::Clone { source: name, wipe } => {
+                let (source, wipe) = (source(name)?, *wipe);
+                self.fence.disarm().await;
+                self.actions
+                    .start(ActionKind::Clone, |progress| work::clone(server, local, source, wipe, progress));
+            }
+            Effect::Start(StartAs::Primary) => {
+                self.fence.protect(Protected::BeforeStart).await?;
+                let fence = self.fence.clone();
+                self.actions.start(ActionKind::Start, |_| work::start_primary(server, local, fence));
+            }
+            Effect::Start(StartAs::Standby { upstream }) => {
+                let upstream = self.member(view, upstream.as_ref());
+                self.fence.disarm().await;
+                self.actions.start(ActionKind::Start, |_| work::start_standby(server, local, upstream));
+            }
+            Effect::Promote => {
+                let Some(postmaster) = local.get().postmaster else {
+                    return Err(Problem::Lost("the postmaster has ended"));
+                };
+                let protected =
+                    Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
+                self.fence.protect(protected).await?;
+                let promote =
+                    work::Promote { server, local, lease: self.lease.clone(), limit: self.dynamic.timing.loop_wait };
+                self.actions.start(ActionKind::Promote, |progress| promote.run(progress));
+            }
+            Effect::Demote { mode, .. } => {
+                // A demotion does not wait for its turn: what runs was asked to end, or must end now.
+                self.actions.cancel_and_wait().await;
+                let demote = work::Demote {
+                    mode: *mode,
+                    server,
+                    local,
+                    lease: self.lease.clone(),
+                    fence: self.fence.clone(),
+                    store: self.store.clone(),
+                    within: self.dynamic.timing.retry_timeout,
+                };
+                self.actions.start(ActionKind::Demote, |_| demote.run());
+            }
+            Effect::StopImmediately => {
+                self.actions.start(ActionKind::Stop, |_| work::stop_immediately(server, local));
+            }
+            Effect::RestartForUpstream { upstream } => {
+                let upstream = self.member(view, upstream.as_ref());
+                self.actions.start(ActionKind::ChangeUpstream, |_| work::restart_standby(server, local, upstream));
+            }
+            Effect::CrashRecover => {
+                self.actions.start(ActionKind::CrashRecovery, |progress| work::crash_recover(server, progress));
+            }
+            Effect::CheckDivergence { leader } => {
+                let leader = source(leader)?;
+                self.actions.start(ActionKind::CheckDivergence, |_| work::check_divergence(server, leader));
+            }
+            Effect::Rewind { source: name } => {
+                let source = source(name)?;
+                self.actions.start(ActionKind::Rewind, |progress| work::rewind(server, local, source, progress));
+            }
+            Effect::Checkpoint => {
+                self.actions.start(ActionKind::Checkpoint, |_| work::checkpoint(server));
+            }
+            Effect::Acquire
+            | Effect::Adopt
+            | Effect::Release
+            | Effect::StoreSystemId { .. }
+            | Effect::StoreConfig
+            | Effect::RewriteFailover { .. }
+            | Effect::StoreHistory(_)
+            | Effect::ClearInitialize { .. }
+            | Effect::PollPeers(_)
+            | Effect::CancelAction
+            | Effect::ReloadUpstream { .. }
+            | Effect::ResumeReplay
+            | Effect::Exit { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// DEM-12: the key is given up only by a member whose server is proven not to accept writes.
+    async fn release(&mut self, view: &View) -> Result<(), Problem> {
+        if self.server.may_be_writable(&self.local).await && !view.settings.paused {
+            return Err(Problem::Lost("PostgreSQL still runs as primary: the key is kept"));
+        }
+        self.fence.disarm().await;
+        self.lease.release().await?;
+        Ok(())
+    }
+
+    /// Writes a key and waits until the view shows it, so that the next decision does not write it again.
+    async fn write(&mut self, key: &Key, value: &str, condition: Condition) -> Result<(), Problem> {
+        let revision = self.store.write(key, value, condition, None, self.dynamic.timing.retry_timeout).await?;
+        info!(key = %key.suffix(), "wrote a key");
+        self.catch_up(revision).await;
+        Ok(())
+    }
+
+    /// Waits until the watched view has reached a revision; a stalled watch is seen by the next decision.
+    pub(super) async fn catch_up(&mut self, revision: Revision) {
+        let reached = |cluster: &Cluster| cluster.revision >= revision;
+        let caught_up = self.store_view.wait_for(|view| view.current().is_none_or(|cluster| reached(cluster)));
+        if timeout(std::time::Duration::from_secs(1), caught_up).await.is_err() {
+            warn!("the view of the store lags behind our own write");
+        }
+    }
+
+    /// Tells a running server of a changed configuration.
+    pub(super) async fn apply_configuration(&mut self, view: &View) {
+        if !self.server_config_due || !view.postgres.is_running() || view.action.is_some() {
+            return;
+        }
+        let Some(facts) = &view.postgres.facts else { return };
+        let upstream = match &view.store {
+            SeenStore::Current(cluster) if facts.in_recovery => {
+                let upstream = follow::upstream(&view.me, &view.tags, &view.settings, cluster);
+                let Some(member) = upstream.and_then(|name| cluster.members.get(&name)) else { return };
+                Some(Some(member))
+            }
+            SeenStore::Current(_) if !facts.in_recovery => None,
+            SeenStore::Current(_) | SeenStore::Lost { .. } => return,
+        };
+        match self.server.apply_configuration(upstream).await {
+            Ok(()) => self.server_config_due = false,
+            Err(problem) => warn!(error = %problem, "PostgreSQL could not be told of the changed configuration"),
+        }
+    }
+
+    /// Sees to it that a server which is primary under our lease is guarded, and that a standby is not.
+    pub(super) async fn guard(&mut self, view: &View, seen: &Seen) {
+        if view.settings.paused {
+            return self.fence.disarm().await; // PAU-1
+        }
+        if !view.postgres.is_primary() {
+            let is_standby = seen.facts.as_ref().is_some_and(|facts| facts.in_recovery) && view.action.is_none();
+            if is_standby && !matches!(view.lease, Lease::Held { .. }) {
+                self.fence.disarm().await;
+            }
+            return;
+        }
+        let Some(postmaster) = &seen.postmaster else { return };
+        let wanted = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
+        if self.fence.protected() != Some(wanted) && view.lease.is_exclusive(view.now) {
+            match self.fence.protect(wanted).await {
+                Ok(()) => info!(pid = postmaster.pid(), "the fencer guards PostgreSQL"),
+                Err(problem) => error!(error = %problem, "the fencer does not guard PostgreSQL"),
+            }
+        }
+    }
+}
+
+/// What follows an effect.
+enum Next {
+    /// Look again at once: what the decision was based on has changed.
+    Again,
+    /// A task was started or asked to end; its end wakes the cycle.
+    Started,
+    /// The agent ends.
+    Exit {
+        code: u8,
+        leave_postgres: bool,
+    },
+}
+
+/// Why an effect was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    NotFenced(#[from] NotFenced),
+    #[error("{0}")]
+    Server(#[from] crate::server::ServerError),
+    #[error("{0}")]
+    Lost(&'static str),
+}

@@ -1,0 +1,296 @@
+//! The cycle: observe, decide, execute; again whenever something happens, and at every tick.
+//!
+//! Events only wake it; it reads everything again. The tick is the safety net, not the clock (BEY-1).
+
+mod execute;
+mod observe;
+mod publish;
+mod shutdown;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgward_core::cluster::{Cluster, KeyWarning, Revision};
+use pgward_core::config::{DynamicConfig, LocalConfig};
+use pgward_core::decide::peers::PeerPoll;
+use pgward_core::decide::view::Finished;
+use pgward_core::decide::{Decision, Effect, Memory, Reason, decide};
+use pgward_core::time::BootInstant;
+use pgward_store::{Store, StoreView};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::action::Actions;
+use crate::clock::boot_now;
+use crate::fence::Fence;
+use crate::fencer::{FencerSettings, Lost};
+use crate::http::HttpClient;
+use crate::lease::{LeaseHandle, LeaseTimes};
+use crate::local::Local;
+use crate::rest::view::NodeView;
+use crate::server::{Seen, Server};
+
+/// Everything the cycle works with.
+pub struct Cycle<S: Store> {
+    pub(crate) config: Arc<LocalConfig>,
+    pub(crate) dynamic: Arc<DynamicConfig>,
+    pub(crate) dynamic_revision: Option<Revision>,
+    pub(crate) store: S,
+    pub(crate) store_view: watch::Receiver<StoreView>,
+    pub(crate) decided_on: StoreView,
+    pub(crate) lease: LeaseHandle,
+    pub(crate) fence: Fence,
+    pub(crate) fencer_settings: FencerSettings,
+    pub(crate) server: Server,
+    pub(crate) local: Local,
+    pub(crate) peers: HttpClient,
+    pub(crate) memory: Memory,
+    pub(crate) actions: Actions,
+    pub(crate) finished: Vec<Finished>,
+    pub(crate) poll: Option<PeerPoll>,
+    pub(crate) node: watch::Sender<NodeView>,
+    pub(crate) wake: Arc<Notify>,
+    pub(crate) published: publish::Published,
+    pub(crate) last_seen: Option<Seen>,
+    pub(crate) warned: HashSet<KeyWarning>,
+    pub(crate) last_reason: Option<Reason>,
+    pub(crate) next_tick: Instant,
+    /// The configuration has changed and PostgreSQL was not told yet.
+    pub(crate) server_config_due: bool,
+}
+
+/// How one pass through observe, decide and execute ended.
+enum Pass {
+    /// Nothing is left to do before something happens, or before this instant.
+    Settled(Option<BootInstant>),
+    /// The decision changed what it was based on: look again at once.
+    Again,
+    /// The agent ends.
+    Exit {
+        code: u8,
+        leave_postgres: bool,
+    },
+}
+
+/// How the cycle ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Asked,
+    /// A decision ended the agent with this code.
+    Decided(u8),
+}
+
+/// Decisions that follow one another without anything happening outside: more means that two of them disagree.
+const PASSES_MAX: usize = 12;
+
+impl<S: Store> Cycle<S> {
+    /// Runs until `shutdown`, or until a decision ends the agent. Steps down before it returns.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Ended {
+        loop {
+            let wake_at = match self.passes().await {
+                Pass::Settled(wake_at) => wake_at,
+                Pass::Again => Some(boot_now() + Duration::from_millis(100)),
+                Pass::Exit { code, leave_postgres } => {
+                    if !leave_postgres {
+                        self.step_down().await;
+                    }
+                    return Ended::Decided(code);
+                }
+            };
+            self.grant_permit();
+            self.next_tick = self.next_tick.max(Instant::now()); // TIM-2: an overrun does not queue up ticks.
+            let deadline = wake_at.map(|at| Instant::now() + at.since(boot_now()));
+            let until = deadline.map_or(self.next_tick, |deadline| deadline.min(self.next_tick));
+            let postmaster = self.local.get().postmaster;
+            let starting = postmaster.clone().filter(|_| self.local.get().starting_since.is_some());
+            let significance = significance(&self.decided_on);
+            let mut lease_state = self.lease.state();
+            lease_state.mark_unchanged();
+            let ended = async {
+                match &postmaster {
+                    Some(postmaster) => postmaster.exited().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                finished = self.actions.next_ended() => {
+                    debug!(action = %finished.kind, outcome = ?finished.outcome, "an action ended");
+                    self.finished.push(finished);
+                }
+                () = ended => info!("the postmaster has ended"),
+                lost = self.fence.lost() => self.replace_fencer(lost).await,
+                () = significant_change(&mut self.store_view, significance) => {}
+                Ok(()) = key_changed(&mut lease_state) => {}
+                () = self.wake.notified() => {}
+                () = self.server.becomes_ready(starting) => {}
+                () = sleep_until(until) => {}
+            }
+            if Instant::now() >= self.next_tick {
+                self.next_tick = Instant::now() + self.dynamic.timing.loop_wait;
+            }
+        }
+        self.step_down().await;
+        Ended::Asked
+    }
+
+    /// Decides until nothing more follows from the decision itself.
+    async fn passes(&mut self) -> Pass {
+        for _ in 0..PASSES_MAX {
+            match self.pass().await {
+                Pass::Again => {}
+                settled @ (Pass::Settled(_) | Pass::Exit { .. }) => return settled,
+            }
+        }
+        warn!(reason = ?self.last_reason, "decisions follow one another without end; waits a moment");
+        Pass::Again
+    }
+
+    async fn pass(&mut self) -> Pass {
+        self.decided_on = self.store_view.borrow_and_update().clone();
+        self.refresh_dynamic();
+        let (view, seen) = self.observe().await;
+        let (decision, memory) = decide(&view, &self.memory);
+        self.memory = memory;
+        self.finished.clear();
+        self.poll = None;
+        self.log(&decision);
+        self.guard(&view, &seen).await;
+        self.last_seen = Some(seen);
+        self.apply_configuration(&view).await;
+        self.publish(&view).await;
+        let pass = self.execute(&decision, &view).await;
+        if !decision.effects.is_empty() {
+            // What was done changes what others see: tell them before the next tick.
+            self.publish(&view).await;
+        }
+        pass
+    }
+
+    /// One line when the reason changes, not one for each cycle.
+    fn log(&mut self, decision: &Decision) {
+        let quiet = matches!(decision.effects.as_slice(), [] | [Effect::PollPeers(_)]);
+        let same = self.last_reason.as_ref() == Some(&decision.reason);
+        if same && quiet {
+            debug!(reason = %decision.reason, "decided");
+        } else if quiet {
+            info!(reason = %decision.reason, rules = ?decision.reason.rules(), "decided");
+        } else {
+            info!(effects = ?decision.effects, reason = %decision.reason, rules = ?decision.reason.rules(), "decided");
+        }
+        self.last_reason = Some(decision.reason.clone());
+    }
+
+    /// The cycle ran and the member is fit to hold a lease: the lease may be renewed until the next one is overdue.
+    fn grant_permit(&self) {
+        let patience = self.dynamic.timing.loop_wait + Duration::from_secs(5);
+        self.lease.permit_until(boot_now() + patience);
+    }
+
+    /// Takes over a changed dynamic configuration; an unusable one leaves the present one in force (IN-D2).
+    fn refresh_dynamic(&mut self) {
+        let view = self.decided_on.clone();
+        let Some(cluster) = view.current() else { return };
+        self.warn_of_keys(cluster);
+        let Some(config) = &cluster.config else { return };
+        if self.dynamic_revision == Some(config.revision) {
+            return;
+        }
+        self.dynamic_revision = Some(config.revision);
+        match DynamicConfig::from_map(&config.value) {
+            Ok(dynamic) => {
+                for warning in &dynamic.warnings {
+                    warn!("dynamic configuration: {warning}");
+                }
+                self.lease.set_times(lease_times(&dynamic));
+                self.server_config_due |= self.server.set_dynamic(&dynamic);
+                self.dynamic = Arc::new(dynamic);
+            }
+            Err(problem) => error!(error = %problem, "the dynamic configuration is not usable; the former one stays"),
+        }
+    }
+
+    fn warn_of_keys(&mut self, cluster: &Cluster) {
+        for warning in &cluster.warnings {
+            if self.warned.insert(warning.clone()) {
+                warn!(key = %warning.key, "the key {}", warning.problem);
+            }
+        }
+        self.warned.retain(|warning| cluster.warnings.contains(warning));
+    }
+
+    /// A fencer that ended is replaced; a displaced one means that another agent manages this data directory.
+    async fn replace_fencer(&mut self, lost: Lost) {
+        error!(%lost, "the fencer is lost");
+        match lost {
+            Lost::Ended => {}
+            Lost::Displaced => {
+                error!("another agent manages this data directory: this one ends and leaves PostgreSQL to it");
+                std::process::exit(1);
+            }
+        }
+        if let Err(problem) = self.fence.replace(self.fencer_settings.clone()).await {
+            error!(error = %problem, "no fencer can be started: steps down");
+            if self.fence.protected().is_some() {
+                self.step_down().await;
+            }
+        }
+    }
+}
+
+/// Waits for what is proven about the leader key to change in kind: a renewal alone wakes nobody.
+async fn key_changed(state: &mut watch::Receiver<crate::lease::LeaseState>) -> Result<(), watch::error::RecvError> {
+    use pgward_core::decide::view::Lease;
+    let kind = |key: &Lease| match key {
+        Lease::None => (0, None),
+        Lease::Held { epoch, .. } => (1, Some(*epoch)),
+        Lease::NotOurs { .. } => (2, None),
+    };
+    let before = kind(&state.borrow().key);
+    loop {
+        state.changed().await?;
+        if kind(&state.borrow().key) != before {
+            return Ok(());
+        }
+    }
+}
+
+/// What of the store a decision depends on. Positions that members publish all the time are not part of it: who needs
+/// them reads them anew, and waking for them would let every write of one member wake all the others.
+fn significance(view: &StoreView) -> Option<u64> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let cluster = view.current()?;
+    let mut hasher = DefaultHasher::new();
+    cluster.initialize_revision.hash(&mut hasher);
+    cluster.config.as_ref().map(|config| config.revision).hash(&mut hasher);
+    cluster.leader.as_ref().map(|leader| (&leader.name, leader.epoch, leader.revision)).hash(&mut hasher);
+    cluster.failover.as_ref().map(|request| request.revision).hash(&mut hasher);
+    cluster.sync.revision.hash(&mut hasher);
+    cluster.history.as_ref().map(|history| history.revision).hash(&mut hasher);
+    cluster.own.iter().for_each(|(name, own)| (name, own.revision).hash(&mut hasher));
+    for (name, member) in &cluster.members {
+        name.hash(&mut hasher);
+        for field in ["state", "role", "timeline", "checkpoint_after_promote", "tags", "conn_url", "api_url"] {
+            member.fields.get(field).map(ToString::to_string).hash(&mut hasher);
+        }
+    }
+    Some(hasher.finish())
+}
+
+/// Waits until the store says something else than what was decided on.
+async fn significant_change(view: &mut watch::Receiver<StoreView>, before: Option<u64>) {
+    // The sender lives as long as the store; should it be gone, the tick goes on and the lease runs out.
+    if view.wait_for(|view| significance(view) != before).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// The times of the lease in a dynamic configuration.
+pub(crate) fn lease_times(dynamic: &DynamicConfig) -> LeaseTimes {
+    LeaseTimes { ttl: dynamic.timing.ttl, loop_wait: dynamic.timing.loop_wait, retry_timeout: dynamic.timing.retry_timeout }
+}

@@ -1,0 +1,145 @@
+//! Freezes the world into a [`View`]. What cannot be seen is a value in it.
+
+use std::time::{Duration, SystemTime};
+
+use pgward_core::cluster::{MemberRole, PostgresState};
+use pgward_core::decide::follow;
+use pgward_core::decide::view::{OwnTags, Postgres, RecoveryDiff, Settings, Store as SeenStore, View};
+use pgward_core::time::WallTime;
+use pgward_store::{Store, StoreView};
+use tracing::warn;
+
+use super::Cycle;
+use crate::clock::boot_now;
+use crate::server::{Look, Seen};
+
+impl<S: Store> Cycle<S> {
+    /// Looks at everything once.
+    pub(super) async fn observe(&mut self) -> (View, Seen) {
+        let store = match &self.decided_on {
+            StoreView::Current { cluster, .. } => SeenStore::Current(cluster.clone()),
+            StoreView::Connecting { error } => {
+                SeenStore::Lost { error: error.clone().unwrap_or_else(|| "not connected yet".to_owned()) }
+            }
+            StoreView::Lost { error, .. } => SeenStore::Lost { error: error.clone() },
+        };
+        let settings = self.settings();
+        let tags = self.tags();
+        let upstream = match &store {
+            SeenStore::Current(cluster) if !cluster.is_unlocked() && !cluster.is_led_by(&self.config.name) => {
+                let upstream = follow::upstream(&self.config.name, &tags, &settings, cluster);
+                Some(upstream.and_then(|name| cluster.members.get(&name).cloned()))
+            }
+            SeenStore::Current(_) | SeenStore::Lost { .. } => None,
+        };
+        let known_timeline = match &store {
+            SeenStore::Current(cluster) => cluster.timeline(),
+            SeenStore::Lost { .. } => None,
+        };
+        let leader_timeline = match &store {
+            SeenStore::Current(cluster) => cluster.leader_member().and_then(|leader| leader.timeline()),
+            SeenStore::Lost { .. } => None,
+        };
+        let busy = self.actions.running();
+        let look = Look { upstream, known_timeline, leader_timeline, busy: busy.as_ref().map(|action| action.kind) };
+        let seen = self.server.look(&self.local, &look).await;
+        self.settle(&seen, busy.is_none());
+        let local = self.local.get();
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let view = View {
+            now: boot_now(),
+            wall: WallTime(wall),
+            me: self.config.name.clone(),
+            tags,
+            may_bootstrap: self.config.bootstrap.is_some(),
+            settings,
+            store,
+            lease: self.lease.now().key,
+            data_dir: seen.data_dir.clone(),
+            postgres: Postgres {
+                state: local.state,
+                role: local.role,
+                alive: seen.alive,
+                starting_since: local.starting_since,
+                facts: seen.facts.clone(),
+                control: seen.control.clone(),
+                managed: local.managed,
+                recovery: if seen.alive { seen.recovery } else { RecoveryDiff::Unknown },
+            },
+            action: busy,
+            finished: self.finished.clone(),
+            poll: self.poll.clone(),
+        };
+        self.local.update(|local| local.managed |= seen.alive);
+        (view, seen)
+    }
+
+    /// Brings the remembered state in line with what was seen. While an action works on the server, the state is the
+    /// action's to set.
+    fn settle(&mut self, seen: &Seen, idle: bool) {
+        let local = self.local.get();
+        if !seen.alive {
+            let unexpected = matches!(local.state, PostgresState::Running | PostgresState::Restarting);
+            if unexpected && idle {
+                warn!("PostgreSQL has ended unexpectedly");
+                self.local.ended(PostgresState::Crashed);
+            } else if local.state == PostgresState::Starting && idle {
+                self.local.ended(PostgresState::StartFailed);
+            } else if local.postmaster.is_some() && idle {
+                self.local.ended(PostgresState::Stopped);
+            }
+            return;
+        }
+        self.local.update(|local| local.postmaster.clone_from(&seen.postmaster));
+        if seen.accepting && (idle || local.state == PostgresState::Starting) {
+            self.local.accepts();
+        } else if !seen.accepting && idle && local.state != PostgresState::Running {
+            self.local.update(|local| {
+                local.state = PostgresState::Starting;
+                local.starting_since.get_or_insert_with(boot_now);
+            });
+        }
+        if let Some(facts) = &seen.facts {
+            let role = match (facts.in_recovery, local.role) {
+                (false, _) => MemberRole::Primary,
+                // Promote was issued; recovery has not ended. A promotion that failed is over with its action.
+                (true, MemberRole::Promoted) if !idle => MemberRole::Promoted,
+                (true, _) => MemberRole::Replica,
+            };
+            if local.role != role {
+                self.local.set_role(role);
+            }
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let dynamic = &self.dynamic;
+        let postgres = self.server.policy();
+        Settings {
+            ttl: dynamic.timing.ttl,
+            loop_wait: dynamic.timing.loop_wait,
+            retry_timeout: dynamic.timing.retry_timeout,
+            maximum_lag_on_failover: dynamic.maximum_lag_on_failover_bytes,
+            check_timeline: dynamic.check_timeline,
+            primary_start_timeout: dynamic.primary_start_timeout,
+            primary_race_backoff: dynamic.primary_race_backoff,
+            paused: dynamic.pause,
+            synchronous: dynamic.is_synchronous(),
+            standby_cluster: dynamic.standby_cluster.is_some(),
+            failsafe_mode: dynamic.failsafe_mode,
+            use_pg_rewind: postgres.use_pg_rewind,
+            wipe_on_rewind_failure: postgres.wipe_on_rewind_failure,
+            wipe_on_divergence: postgres.wipe_on_divergence,
+        }
+    }
+
+    fn tags(&self) -> OwnTags {
+        let tags = &self.config.tags;
+        OwnTags {
+            nofailover: tags.is_nofailover(),
+            failover_priority: tags.failover_priority(),
+            replicatefrom: tags.replicatefrom().map(str::to_owned),
+            nostream: tags.is_nostream(),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Tells the others: the member record, the status while leading, the slots, and the view that REST serves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgward_core::cluster::{Cluster, Status};
+use pgward_core::decide::memory::CheckpointState;
+use pgward_core::decide::slots;
+use pgward_core::decide::view::{ActionKind, DataDir, Lease, Store as SeenStore, View};
+use pgward_core::time::lease_end;
+use pgward_store::{Condition, Key, Store, StoreView};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use super::Cycle;
+use crate::record::{Record, status};
+use crate::rest::view::{NodeView, PendingRestart};
+
+/// What was written last, and when.
+#[derive(Default)]
+pub(crate) struct Published {
+    record: String,
+    /// The record without its positions: a change of these is told at once, a change of a position once a tick.
+    essence: String,
+    record_at: Option<Instant>,
+    lease: Option<pgward_core::cluster::LeaseId>,
+    status: Option<Status>,
+    status_at: Option<Instant>,
+    slots_at: Option<Instant>,
+}
+
+impl<S: Store> Cycle<S> {
+    /// CYC-19 and DCS-10. Failures undo nothing; the next cycle tries again.
+    pub(super) async fn publish(&mut self, view: &View) {
+        self.publish_node(view);
+        let SeenStore::Current(cluster) = &view.store else { return };
+        let cluster = Arc::clone(cluster);
+        self.publish_record(view, &cluster).await;
+        let leads = matches!(view.lease, Lease::Held { .. }) && cluster.is_led_by(&view.me);
+        if leads && view.postgres.facts.as_ref().is_some_and(|facts| !facts.in_recovery) {
+            self.publish_status(view, &cluster).await;
+        }
+        if view.action.is_none() && view.postgres.is_running() {
+            self.sync_slots(view, &cluster).await;
+        }
+    }
+
+    async fn publish_record(&mut self, view: &View, cluster: &Cluster) {
+        let lease = self.lease.now().id;
+        let Some(lease_id) = lease else { return };
+        let local = self.local.get();
+        let seen = self.last_seen.as_ref();
+        let positions = view.action.as_ref().is_none_or(|action| action.kind == ActionKind::Promote);
+        let essential = Record {
+            conn_url: self.server.conn_url(),
+            api_url: &self.server.api_url(),
+            proxy_url: self.server.proxy_url(),
+            state: local.state,
+            role: local.role,
+            tags: &self.config.tags.published(),
+            pending_restart: &self.server.pending_restart(),
+            lacks_checkpoint: self.memory.checkpoint != CheckpointState::Done
+                && matches!(view.lease, Lease::Held { .. })
+                || view.action.as_ref().is_some_and(|action| action.kind == ActionKind::Promote),
+            facts: None,
+            received: None,
+            replication_state: None,
+            paused: view.settings.paused,
+        };
+        let timeline = view.postgres.facts.as_ref().and_then(|facts| facts.timeline);
+        let replication_state = seen.and_then(|seen| seen.details.replication_state.as_deref());
+        let essence = format!("{} {timeline:?} {replication_state:?}", essential.to_value());
+        let full = Record {
+            facts: view.postgres.facts.as_ref().filter(|_| positions),
+            received: seen.and_then(|seen| seen.details.received),
+            replication_state,
+            ..essential
+        };
+        let value = full.to_value();
+        let missing = !cluster.members.contains_key(&view.me);
+        let urgent = missing || essence != self.published.essence || lease != self.published.lease;
+        let due = value != self.published.record && self.published.record_at.is_none_or(|at| self.is_due(at));
+        if !urgent && !due {
+            return;
+        }
+        let key = Key::Member(view.me.clone());
+        match self.store.write(&key, &value, Condition::Always, Some(lease_id), self.brief()).await {
+            Ok(_) => {
+                self.published.record = value;
+                self.published.essence = essence;
+                self.published.record_at = Some(Instant::now());
+                self.published.lease = lease;
+            }
+            Err(problem) => warn!(error = %problem, "the member record could not be written"),
+        }
+    }
+
+    async fn publish_status(&mut self, view: &View, cluster: &Cluster) {
+        let (Some(facts), Some(seen)) = (&view.postgres.facts, &self.last_seen) else { return };
+        let keep = !self.dynamic.member_slots_ttl.is_zero();
+        let status = status(cluster, &view.me, facts.position, &seen.details.slots, keep);
+        if self.published.status.as_ref() == Some(&status) && cluster.status == status {
+            return;
+        }
+        let same_slots = self.published.status.as_ref().is_some_and(|before| {
+            before.retain_slots == status.retain_slots
+                && before.slots.as_ref().map(|slots| slots.len()) == status.slots.as_ref().map(|slots| slots.len())
+        });
+        if same_slots && self.published.status_at.is_some_and(|at| !self.is_due(at)) {
+            return;
+        }
+        match self.store.write(&Key::Status, &status.to_value(), Condition::Always, None, self.brief()).await {
+            Ok(_) => {
+                self.published.status = Some(status);
+                self.published.status_at = Some(Instant::now());
+            }
+            Err(problem) => warn!(error = %problem, "the status could not be written"),
+        }
+    }
+
+    /// CYC-18: the slots that members need here, at most once a second.
+    async fn sync_slots(&mut self, view: &View, cluster: &Cluster) {
+        let recently = self.published.slots_at.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
+        let members_changed = self.server.slots_are_for_others(cluster);
+        if recently && !members_changed {
+            return;
+        }
+        self.published.slots_at = Some(Instant::now());
+        let wanted = if self.server.policy().use_slots {
+            slots::wanted(cluster, &view.me, view.tags.nofailover)
+        } else {
+            Default::default()
+        };
+        let drop_unknown = !view.settings.paused;
+        let synced = self.server.sync_slots(cluster, &wanted, drop_unknown);
+        match timeout(self.brief(), synced).await {
+            Ok(Ok(())) => {}
+            Ok(Err(problem)) => debug!(error = %problem, "the replication slots could not be brought in line"),
+            Err(_) => warn!("bringing the replication slots in line took too long"),
+        }
+    }
+
+    /// The view that REST answers from.
+    fn publish_node(&mut self, view: &View) {
+        let local = self.local.get();
+        let (cluster, read_at) = match &self.decided_on {
+            StoreView::Current { cluster, .. } => (Some(Arc::clone(cluster)), Some(self.wall_seconds())),
+            StoreView::Connecting { .. } | StoreView::Lost { .. } => (None, None),
+        };
+        let lease_until = match &view.lease {
+            Lease::Held { sent, ttl, .. } => Some(lease_end(*sent, *ttl)),
+            Lease::None | Lease::NotOurs { .. } => None,
+        };
+        let pending_restart = self.server.pending_restart();
+        let text = |value: &serde_json::Value, key: &str| {
+            value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+        };
+        let dynamic = &self.dynamic;
+        let failsafe = cluster.as_ref().and_then(|cluster| cluster.failsafe.clone());
+        let before = self.node.borrow().clone();
+        let node = NodeView {
+            state: local.state,
+            role: local.role,
+            server: self.last_seen.as_ref().and_then(|seen| seen.details.server.clone()),
+            lease_until,
+            cluster,
+            dcs_last_seen: read_at.unwrap_or(before.dcs_last_seen),
+            paused: dynamic.pause,
+            tags: self.config.tags.published(),
+            system_id: match &view.data_dir {
+                DataDir::Present { system_id } => system_id.clone(),
+                DataDir::Empty | DataDir::Inaccessible { .. } => None,
+            },
+            pending_restart: pending_restart
+                .iter()
+                .map(|(parameter, change)| PendingRestart {
+                    parameter: parameter.clone(),
+                    old_value: text(change, "old_value"),
+                    new_value: text(change, "new_value"),
+                })
+                .collect(),
+            failsafe_mode: dynamic.failsafe_mode,
+            failsafe: failsafe
+                .map(|members| members.into_iter().map(|(name, url)| (name, url.into())).collect())
+                .or(before.failsafe.clone()),
+            next_run: view.now + dynamic.timing.loop_wait,
+            ttl: dynamic.timing.ttl,
+            loop_wait: dynamic.timing.loop_wait,
+            lag_on_failover_bytes_max: dynamic.maximum_lag_on_failover_bytes,
+            synchronous: dynamic.synchronous_mode,
+            standby_cluster: dynamic.standby_cluster.is_some(),
+            ..before
+        };
+        self.node.send_replace(node);
+    }
+
+    fn wall_seconds(&self) -> u64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        now.map(|since| since.as_secs()).unwrap_or_default()
+    }
+
+    /// Once a tick, with some slack for ticks that come a little early.
+    fn is_due(&self, at: Instant) -> bool {
+        at.elapsed() + Duration::from_millis(200) >= self.dynamic.timing.loop_wait
+    }
+
+    /// Budget for what is written along the way: a slow store must not hold up the cycle for a whole retry_timeout.
+    fn brief(&self) -> Duration {
+        self.dynamic.timing.retry_timeout.min(Duration::from_secs(3))
+    }
+}

@@ -1,0 +1,66 @@
+//! What REST requests may ask of the rest of the agent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgward_core::cluster::{Cluster, Member, Revision};
+use pgward_core::decide::peers::PeerPoll;
+use pgward_store::{Condition, Key, Store, StoreError};
+use tokio::sync::{Notify, watch};
+
+use crate::http::{HttpClient, poll_peers};
+use crate::rest::view::ServerFacts;
+use crate::rest::{NodeView, OperationFuture, Operations};
+use crate::server::Server;
+
+/// The doors of this agent.
+pub struct Doors<S> {
+    /// The store.
+    pub store: S,
+    /// Asks other members.
+    pub peers: HttpClient,
+    /// Wakes the cycle.
+    pub wake: Arc<Notify>,
+    /// The local server.
+    pub server: Server,
+    /// What the cycle published last.
+    pub node: watch::Receiver<NodeView>,
+}
+
+impl<S: Store> Doors<S> {
+    /// Budget of one request to the store.
+    fn within(&self) -> Duration {
+        let node = self.node.borrow();
+        // The view carries no retry_timeout; a third of the lease is its largest sensible value (TIM-1).
+        (node.ttl / 3).min(Duration::from_secs(10))
+    }
+}
+
+impl<S: Store> Operations for Doors<S> {
+    fn read_cluster(&self) -> OperationFuture<'_, Result<Arc<Cluster>, StoreError>> {
+        Box::pin(self.store.read(self.within()))
+    }
+
+    fn write_failover<'a>(
+        &'a self,
+        value: &'a str,
+        condition: Condition,
+    ) -> OperationFuture<'a, Result<Revision, StoreError>> {
+        Box::pin(self.store.write(&Key::Failover, value, condition, None, self.within()))
+    }
+
+    fn poll_peers<'a>(&'a self, members: Vec<&'a Member>) -> OperationFuture<'a, PeerPoll> {
+        Box::pin(poll_peers(&self.peers, members))
+    }
+
+    fn fresh_facts(&self) -> OperationFuture<'_, Option<ServerFacts>> {
+        let leader_timeline = self.node.borrow().cluster.as_ref().and_then(|cluster| {
+            cluster.leader_member().and_then(|leader| leader.timeline())
+        });
+        Box::pin(self.server.fresh_facts(leader_timeline))
+    }
+
+    fn wake(&self) {
+        self.wake.notify_one();
+    }
+}

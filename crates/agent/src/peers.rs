@@ -1,0 +1,25 @@
+//! Asks other members for their status.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pgward_core::cluster::{Cluster, Member};
+use pgward_core::decide::Memory;
+use pgward_core::decide::peers::{PeerAnswer, PeerPoll};
+use pgward_core::names::MemberName;
+
+use crate::http::{HttpClient, poll_peers};
+
+/// Polls `names`, by the addresses that the store has for them now, or had when there last was a leader.
+pub async fn poll(client: &HttpClient, cluster: &Arc<Cluster>, memory: &Memory, names: &BTreeSet<MemberName>) -> PeerPoll {
+    let record = |name: &MemberName| -> Option<&Member> {
+        let before = || memory.last_led.as_ref().and_then(|last| last.members.get(name));
+        cluster.members.get(name).or_else(before)
+    };
+    let mut poll = poll_peers(client, names.iter().filter_map(record)).await;
+    for name in names {
+        // Whoever has no address anywhere was asked in vain: the decision must not ask again for ever.
+        poll.answers.entry(name.clone()).or_insert(PeerAnswer::Unreachable);
+    }
+    poll
+}

@@ -1,0 +1,286 @@
+//! Wires the parts of an agent, runs them, and takes them down in order.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgward_core::cluster::{Cluster, MemberRole};
+use pgward_core::config::{BasicAuth, DynamicConfig, InvalidDynamicConfig, LocalConfig};
+use pgward_core::decide::Memory;
+use pgward_store::{EtcdOptions, EtcdStore, Store, StoreError, StoreView};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::action::Actions;
+use crate::cycle::{Cycle, Ended, lease_times};
+use crate::fence::Fence;
+use crate::fencer::{FencerError, FencerHandle, FencerSettings};
+use crate::http::{ClientTls, HttpClient, ServerVerification, TlsError};
+use crate::lease::LeaseKeeper;
+use crate::local::Local;
+use crate::operations::Doors;
+use crate::record::COMPATIBLE_VERSION;
+use crate::rest::{NodeView, RestConfig, RestError, RestServer};
+use crate::server::Server;
+
+/// Why the agent could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The options of the store cannot work, or it refuses us.
+    #[error("the cluster store cannot be used")]
+    Store(#[from] StoreError),
+    /// REST cannot be served.
+    #[error("the REST API cannot be served")]
+    Rest(#[from] RestError),
+    /// An allow list that cannot be used.
+    #[error("restapi.allowlist cannot be used: {0}")]
+    AllowList(String),
+    /// The certificates for asking peers cannot be used.
+    #[error("the certificates for asking other members cannot be used (ctl.cacert, certfile, keyfile)")]
+    Tls(#[from] TlsError),
+    /// No fencer: PostgreSQL must never become a primary then.
+    #[error("the fencer process cannot be started")]
+    Fencer(#[from] FencerError),
+    /// The bootstrap section is unusable.
+    #[error("bootstrap.dcs cannot be used")]
+    Dynamic(#[from] InvalidDynamicConfig),
+    /// Another agent has our name.
+    #[error("another agent named {name} answers at {api_url}: every member needs a name of its own")]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// Where the other one answers.
+        api_url: String,
+    },
+    /// The operating system refused something basic.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// A task of the agent ended on its own.
+    #[error("a part of the agent ended on its own")]
+    PartEnded,
+}
+
+/// How long the parts may take to end after PostgreSQL and the leader key are settled.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a member with our name may take to answer (BOO-15).
+const DUPLICATE_LIMIT: Duration = Duration::from_secs(3);
+
+/// Runs the agent until it is asked to end (SIGTERM, SIGINT) or a decision ends it. Returns the exit code.
+///
+/// # Errors
+/// [`AgentError`] for whatever keeps it from starting.
+pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
+    let config = Arc::new(config);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    // The cycle ends first, because it still needs the store and the lease to step down; the others end after it.
+    let (cycle_shutdown, parts_shutdown) = (CancellationToken::new(), CancellationToken::new());
+
+    let store = EtcdStore::new(&etcd_options(&config), parts_shutdown.clone())?;
+    let rest_config =
+        RestConfig::from_config(&config.restapi).await.map_err(|problem| AgentError::AllowList(problem.to_string()))?;
+    let rest = RestServer::bind(&config.restapi.listen, rest_config).await?;
+    let executable = PathBuf::from("/proc/self/exe");
+    let program = std::env::current_exe().unwrap_or_else(|_| executable.clone());
+    let fencer_settings = FencerSettings {
+        executable: program.clone(),
+        data_dir: config.postgresql.data_dir.clone(),
+        state_file: beside(&config.postgresql.data_dir, ".fencer"),
+    };
+    let fencer = FencerHandle::start_or_adopt(fencer_settings.clone()).await?;
+    if let Some(fencing) = fencer.last_fencing() {
+        warn!(?fencing, "the fencer has killed PostgreSQL before this start");
+    }
+    let fence = Fence::new(fencer);
+    let peers = HttpClient::new(peer_auth(&config), peer_tls(&config))?;
+
+    let bootstrap = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
+    let dynamic = Arc::new(DynamicConfig::from_map(&bootstrap)?);
+    let server = Server::new(Arc::clone(&config), &dynamic, program);
+    let (node, node_view) =
+        watch::channel(NodeView::unseen(config.name.clone(), config.scope.clone(), COMPATIBLE_VERSION.to_owned()));
+    let wake = Arc::new(Notify::new());
+    let doors = Arc::new(Doors {
+        store: store.clone(),
+        peers: peers.clone(),
+        wake: Arc::clone(&wake),
+        server: server.clone(),
+        node: node_view.clone(),
+    });
+    let mut parts = JoinSet::new();
+    parts.spawn(rest.run(node_view, doors, parts_shutdown.clone()));
+
+    let mut store_view = store.view();
+    let connected = tokio::select! {
+        cluster = first_read(&mut store_view) => Some(cluster),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    let Some(cluster) = connected else {
+        parts_shutdown.cancel();
+        return Ok(0);
+    };
+    refuse_duplicate(&config, &cluster, &peers).await?;
+
+    let times = lease_times(&dynamic);
+    let (keeper, lease) = LeaseKeeper::new(store.clone(), config.name.clone(), fence.clone(), times);
+    parts.spawn(keeper.run(parts_shutdown.clone()));
+    let role = guess_role(&server);
+    let decided_on = store_view.borrow().clone();
+    let cycle = Cycle {
+        config: Arc::clone(&config),
+        dynamic,
+        dynamic_revision: None,
+        decided_on,
+        store: store.clone(),
+        store_view,
+        lease,
+        fence,
+        fencer_settings,
+        server,
+        local: Local::new(role),
+        peers,
+        memory: Memory::default(),
+        actions: Actions::default(),
+        finished: Vec::new(),
+        poll: None,
+        node,
+        wake,
+        published: Default::default(),
+        last_seen: None,
+        warned: HashSet::new(),
+        last_reason: None,
+        next_tick: Instant::now(),
+        server_config_due: true,
+    };
+    let mut cycle = tokio::spawn(cycle.run(cycle_shutdown.clone()));
+    info!(name = %config.name, scope = %config.scope, "the agent runs");
+
+    let ended = loop {
+        tokio::select! {
+            ended = &mut cycle => break ended,
+            _ = terminate.recv() => {
+                info!("asked to end");
+                cycle_shutdown.cancel();
+            }
+            _ = interrupt.recv() => {
+                info!("asked to end");
+                cycle_shutdown.cancel();
+            }
+            _ = hangup.recv() => warn!("a reload of the file is not available yet: restart the agent instead; PostgreSQL keeps running"),
+            Some(part) = parts.join_next() => {
+                error!(?part, "a part of the agent ended on its own: the agent ends");
+                cycle_shutdown.cancel();
+                break cycle.await;
+            }
+        }
+    };
+    parts_shutdown.cancel();
+    let drained = async { while parts.join_next().await.is_some() {} };
+    if timeout(GRACE, drained).await.is_err() {
+        error!(grace = ?GRACE, remaining = parts.len(), "gave up waiting for the parts of the agent");
+    }
+    match ended {
+        Ok(Ended::Asked) => Ok(0),
+        Ok(Ended::Decided(code)) => Ok(code),
+        Err(_) => Err(AgentError::PartEnded),
+    }
+}
+
+/// A path beside the data directory, with a suffix to its name.
+fn beside(data_dir: &std::path::Path, suffix: &str) -> PathBuf {
+    let mut name = data_dir.as_os_str().to_owned();
+    while name.to_string_lossy().ends_with('/') && name.len() > 1 {
+        name = name.to_string_lossy().trim_end_matches('/').to_owned().into();
+    }
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Waits for the store, with one line for each cause and no end: it comes back (7.1).
+async fn first_read(view: &mut watch::Receiver<StoreView>) -> Arc<Cluster> {
+    let mut said = None;
+    loop {
+        let now = view.borrow_and_update().clone();
+        match now {
+            StoreView::Current { cluster, .. } => return cluster,
+            StoreView::Connecting { error: Some(problem) } | StoreView::Lost { error: problem, .. } => {
+                if said.as_ref() != Some(&problem) {
+                    warn!(error = %problem, "waits for etcd");
+                    said = Some(problem);
+                }
+            }
+            StoreView::Connecting { error: None } => {}
+        }
+        if view.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// BOO-15: two agents with one name would fight over one record.
+async fn refuse_duplicate(config: &LocalConfig, cluster: &Cluster, peers: &HttpClient) -> Result<(), AgentError> {
+    let Some(api_url) = cluster.members.get(&config.name).and_then(|member| member.api_url()) else { return Ok(()) };
+    if api_url == config.restapi.api_url() {
+        return Ok(()); // We listen there ourselves, so nobody else does.
+    }
+    let liveness = format!("{}/liveness", api_url.trim_end_matches("/patroni"));
+    match peers.request(hyper::Method::GET, &liveness, None, DUPLICATE_LIMIT).await {
+        Ok(_) => Err(AgentError::DuplicateName { name: config.name.to_string(), api_url: api_url.to_owned() }),
+        Err(_) => Ok(()),
+    }
+}
+
+/// The role that the data directory suggests, before anything is known (management of states, section 1).
+fn guess_role(server: &Server) -> MemberRole {
+    let instance = server.instance();
+    if instance.control_quick_look().is_none() {
+        MemberRole::Uninitialized
+    } else if instance.has_signal_file() {
+        MemberRole::Replica
+    } else if instance.postmaster().ok().flatten().is_some() {
+        MemberRole::Primary
+    } else {
+        MemberRole::Demoted
+    }
+}
+
+/// The options of the store in the configuration.
+pub fn etcd_options(config: &LocalConfig) -> EtcdOptions {
+    let etcd = &config.etcd;
+    EtcdOptions {
+        endpoints: etcd.endpoints.clone(),
+        discover_members: !etcd.use_proxies,
+        srv: etcd.srv.as_ref().map(|srv| srv.domain.clone()),
+        username: etcd.username.clone(),
+        password: etcd.password.as_ref().map(|password| password.expose().to_owned()),
+        ca_cert: etcd.cacert.clone(),
+        cert: etcd.cert.clone(),
+        key: etcd.key.clone(),
+        prefix: config.prefix(),
+    }
+}
+
+fn peer_auth(config: &LocalConfig) -> Option<BasicAuth> {
+    config.ctl.auth.clone().or_else(|| config.restapi.auth.clone())
+}
+
+/// As Patroni does: without a certificate of its own the agent does not verify its peers.
+fn peer_tls(config: &LocalConfig) -> ClientTls {
+    let ctl = &config.ctl;
+    let authorities = ctl.cacert.clone().or_else(|| config.restapi.cafile.clone());
+    let identity = ctl.certfile.clone().map(|cert| (cert.clone(), ctl.keyfile.clone().unwrap_or(cert)));
+    let verification = match (&identity, authorities) {
+        (Some(_), Some(path)) => ServerVerification::Authorities(path),
+        (Some(_), None) => ServerVerification::SystemRoots,
+        (None, _) => ServerVerification::Insecure,
+    };
+    ClientTls { verification, identity }
+}

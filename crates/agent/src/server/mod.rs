@@ -1,0 +1,189 @@
+//! The local server as the agent uses it: `pgward_postgres` with this member's configuration applied.
+
+mod look;
+mod operate;
+mod rejoin;
+mod settings;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pgward_core::cluster::Member;
+use pgward_core::config::{DynamicConfig, EffectivePostgresql, LocalConfig};
+use pgward_core::wal::{Lsn, Timeline};
+use pgward_postgres::{ConnInfo, Instance, RecoveryDiff, RecoverySettings};
+use serde_json::{Map, Value};
+use tracing::warn;
+
+pub use look::{Look, Seen};
+pub use operate::StopHow;
+
+/// Why an operation on the local server failed, with the output of what failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An operation of `pgward_postgres`.
+    #[error(transparent)]
+    Postgres(#[from] pgward_postgres::Error),
+    /// A statement.
+    #[error(transparent)]
+    Sql(#[from] pgward_postgres::SqlError),
+    /// The server did not start.
+    #[error("PostgreSQL did not start: {0}")]
+    DidNotStart(String),
+    /// The member cannot be used for this.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// What the configuration allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Diverged members are rewound.
+    pub use_pg_rewind: bool,
+    /// A failed rewind may end in a new copy.
+    pub wipe_on_rewind_failure: bool,
+    /// A divergence that cannot be rewound may end in a new copy.
+    pub wipe_on_divergence: bool,
+    /// Members have replication slots.
+    pub use_slots: bool,
+}
+
+/// The local server. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    instance: Instance,
+    config: Arc<LocalConfig>,
+    launcher: PathBuf,
+    conn_url: String,
+    api_url: String,
+    proxy_url: Option<String>,
+    state: Mutex<State>,
+}
+
+struct State {
+    effective: Arc<EffectivePostgresql>,
+    pending_restart: Map<String, Value>,
+    /// The timeline that the server replayed when it was asked on a replication connection, and the leader's then.
+    timeline: Option<(Option<Timeline>, Timeline)>,
+    /// The comparison of recovery settings that found no difference, and what it was made of.
+    compared: Option<(RecoverySettings, i32, String)>,
+    diff: RecoveryDiff,
+    /// Members that the slots were made for last.
+    slots_for: Vec<String>,
+}
+
+impl Server {
+    /// The server that `config` describes. `launcher` is this program. Touches nothing.
+    pub fn new(config: Arc<LocalConfig>, dynamic: &DynamicConfig, launcher: PathBuf) -> Server {
+        let effective = Arc::new(EffectivePostgresql::merge(&config, dynamic));
+        let url = |address: &dyn std::fmt::Display| format!("postgres://{address}/{}", effective.database);
+        let conn_url = url(&config.postgresql.published_address());
+        let proxy_url = config.postgresql.proxy_address.as_ref().map(|address| url(address));
+        let api_url = config.restapi.api_url();
+        let instance = Instance::new(settings::settings(&config, &effective, &launcher));
+        let state = State {
+            effective,
+            pending_restart: Map::new(),
+            timeline: None,
+            compared: None,
+            diff: RecoveryDiff::Same,
+            slots_for: Vec::new(),
+        };
+        Server(Arc::new(Inner { instance, config, launcher, conn_url, api_url, proxy_url, state: Mutex::new(state) }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The handle to the server's operations.
+    pub fn instance(&self) -> &Instance {
+        &self.0.instance
+    }
+
+    fn effective(&self) -> Arc<EffectivePostgresql> {
+        Arc::clone(&self.state().effective)
+    }
+
+    /// Takes over a changed dynamic configuration. Returns whether it changes anything for PostgreSQL.
+    pub fn set_dynamic(&self, dynamic: &DynamicConfig) -> bool {
+        let effective = Arc::new(EffectivePostgresql::merge(&self.0.config, dynamic));
+        let changed = {
+            let mut state = self.state();
+            let changed = *state.effective != *effective;
+            state.effective = Arc::clone(&effective);
+            changed
+        };
+        if changed {
+            for warning in &effective.warnings {
+                warn!("configuration of PostgreSQL: {warning}");
+            }
+            self.0.instance.replace_settings(settings::settings(&self.0.config, &effective, &self.0.launcher));
+        }
+        changed
+    }
+
+    /// What the configuration allows.
+    pub fn policy(&self) -> Policy {
+        let effective = self.effective();
+        Policy {
+            use_pg_rewind: effective.use_pg_rewind,
+            wipe_on_rewind_failure: effective.remove_data_directory_on_rewind_failure,
+            wipe_on_divergence: effective.remove_data_directory_on_diverged_timelines,
+            use_slots: effective.use_slots,
+        }
+    }
+
+    /// `postgres://host:port/database`, as published.
+    pub fn conn_url(&self) -> &str {
+        &self.0.conn_url
+    }
+
+    /// The REST address, as published.
+    pub fn api_url(&self) -> &str {
+        &self.0.api_url
+    }
+
+    /// The address of a proxy in front of this member, as published.
+    pub fn proxy_url(&self) -> Option<&str> {
+        self.0.proxy_url.as_deref()
+    }
+
+    /// Parameters that wait for a restart, as published.
+    pub fn pending_restart(&self) -> Map<String, Value> {
+        self.state().pending_restart.clone()
+    }
+
+    /// How to reach a member's server as the replication user.
+    fn replication_to(&self, member: &Member) -> Result<ConnInfo, ServerError> {
+        let settings = self.0.instance.settings();
+        self.reach(member, settings.replication.clone())
+    }
+
+    fn reach(&self, member: &Member, credentials: pgward_postgres::Credentials) -> Result<ConnInfo, ServerError> {
+        let address = member.address().ok_or_else(|| {
+            ServerError::Unusable(format!("member {} has published no usable conn_url", member.name))
+        })?;
+        let settings = self.0.instance.settings();
+        Ok(ConnInfo {
+            host: Some(address.host),
+            port: address.port,
+            database: Some(address.database.unwrap_or_else(|| settings.database.clone())),
+            credentials,
+            target_session_attrs: None,
+        })
+    }
+
+    /// The recovery settings for an upstream; without one the server streams from nobody.
+    fn recovery(&self, upstream: Option<&Member>) -> RecoverySettings {
+        let effective = self.effective();
+        let primary = upstream.and_then(|member| self.replication_to(member).ok());
+        let slot = primary.as_ref().filter(|_| effective.use_slots).map(|_| self.0.config.name.slot_name());
+        RecoverySettings { primary, slot, extra: effective.recovery.clone() }
+    }
+}
+
+/// Slots by name, with the positions that are published for them.
+type SlotPositions = std::collections::BTreeMap<String, Lsn>;

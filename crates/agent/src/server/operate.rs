@@ -1,0 +1,287 @@
+//! Starting, stopping, promoting, copying: what actions ask of the local server.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pgward_core::cluster::{Cluster, Member, MemberRole};
+use pgward_core::decide::slots::WantedSlot;
+use pgward_core::wal::Lsn;
+use pgward_postgres::{
+    BasebackupOptions, InitdbOptions, Postmaster, ServerConfig, SlotKind, StartOutcome, StopMode, StopOptions,
+    raise_for_standby,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Server, ServerError};
+use crate::local::Local;
+
+/// How to stop the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopHow {
+    /// A checkpoint while clients still work, then a fast stop.
+    FastWithCheckpoint,
+    /// A fast stop.
+    Fast,
+    /// An immediate stop.
+    Immediate,
+}
+
+/// What a stop left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// The position to publish, after a stop in order of a primary.
+    pub published: Option<Lsn>,
+}
+
+/// What is left of a killed server ends at once, or hangs in the kernel.
+const LEFTOVERS_LIMIT: Duration = Duration::from_secs(2);
+
+impl Server {
+    /// The configuration that the server is started with.
+    async fn server_config(&self, upstream: Option<Option<&Member>>) -> Result<ServerConfig, ServerError> {
+        let effective = self.effective();
+        let filtered = self.0.instance.filter_parameters(&effective.parameters).await?;
+        for name in &filtered.unknown {
+            warn!(parameter = %name, "PostgreSQL does not know this parameter: it is left out");
+        }
+        let mut config = ServerConfig {
+            parameters: filtered.kept,
+            command_line: effective.command_line.clone(),
+            hba: effective.pg_hba.clone(),
+            ident: effective.pg_ident.clone(),
+            custom_conf: effective.custom_conf.clone(),
+            recovery: upstream.map(|upstream| self.recovery(upstream)),
+        };
+        let mut pending = serde_json::Map::new();
+        if config.recovery.is_some() {
+            let control = self.0.instance.control_data().await?;
+            let parameters = config.parameters.iter_mut().map(|(name, value)| (name.as_str(), value));
+            let command_line = config.command_line.iter_mut().map(|(name, value)| (name.as_str(), value));
+            for (name, change) in raise_for_standby(parameters.chain(command_line), &control) {
+                pending.insert(name, json!({"old_value": change.old, "new_value": change.new}));
+            }
+        }
+        self.state().pending_restart = pending;
+        Ok(config)
+    }
+
+    async fn spawn(&self, upstream: Option<Option<&Member>>) -> Result<Postmaster, ServerError> {
+        self.0.instance.check_owner()?;
+        self.0.instance.kill_leftovers(LEFTOVERS_LIMIT).await?;
+        let config = self.server_config(upstream).await?;
+        let postmaster = self.0.instance.spawn(&config).await?;
+        info!(pid = postmaster.pid(), "started PostgreSQL");
+        Ok(postmaster)
+    }
+
+    /// Starts the server as primary. The caller holds the lease, or is creating a cluster that nobody knows yet.
+    pub async fn start_primary(&self) -> Result<Postmaster, ServerError> {
+        self.spawn(None).await
+    }
+
+    /// Starts the server as a standby.
+    pub async fn start_standby(&self, upstream: Option<&Member>) -> Result<Postmaster, ServerError> {
+        self.spawn(Some(upstream)).await
+    }
+
+    /// Waits until the server accepts connections.
+    pub async fn wait_accepting(&self, postmaster: &Postmaster) -> Result<(), ServerError> {
+        let limit = self.effective().pg_ctl_timeout;
+        match self.0.instance.wait_accepting(postmaster, limit).await? {
+            StartOutcome::Accepting(_) => Ok(()),
+            StartOutcome::Starting(_) => {
+                Err(ServerError::DidNotStart(format!("it does not accept connections after {limit:?}")))
+            }
+            StartOutcome::Failed { output } => Err(ServerError::DidNotStart(output)),
+        }
+    }
+
+    /// Resolves when a starting server accepts connections or has ended. Never, when none is starting. Can be dropped.
+    pub async fn becomes_ready(&self, starting: Option<Postmaster>) {
+        const FOREVER: Duration = Duration::from_secs(86_400);
+        match starting {
+            Some(postmaster) => drop(self.0.instance.wait_accepting(&postmaster, FOREVER).await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops the server and proves that it has ended. `limit` makes a fast stop an immediate one.
+    pub async fn stop(&self, how: StopHow, limit: Option<Duration>) -> Result<Stopped, ServerError> {
+        let options = StopOptions {
+            mode: if how == StopHow::Immediate { StopMode::Immediate } else { StopMode::Fast },
+            checkpoint: how == StopHow::FastWithCheckpoint,
+            timeout: limit,
+            ..StopOptions::default()
+        };
+        let outcome = self.0.instance.stop(&options, None).await?;
+        info!(?outcome, "stopped PostgreSQL");
+        // Backends of a postmaster that was killed may live on for a moment.
+        self.0.instance.kill_leftovers(LEFTOVERS_LIMIT).await?;
+        if how == StopHow::Immediate {
+            return Ok(Stopped { published: None });
+        }
+        let published = match self.0.instance.shutdown_checkpoint().await {
+            Ok(checkpoint) => checkpoint.map(|checkpoint| checkpoint.published),
+            Err(problem) => {
+                warn!(error = %problem, "the position of the shutdown is not known");
+                None
+            }
+        };
+        Ok(Stopped { published })
+    }
+
+    /// Asks the server to become primary, and returns at once (PRO-7).
+    pub async fn promote(&self) -> Result<(), ServerError> {
+        Ok(self.0.instance.promote().await?)
+    }
+
+    /// Waits until it is.
+    pub async fn wait_promoted(&self, limit: Duration) -> Result<(), ServerError> {
+        Ok(self.0.instance.wait_promoted(limit).await?)
+    }
+
+    /// Writes a checkpoint, however long it takes.
+    pub async fn checkpoint(&self) -> Result<(), ServerError> {
+        Ok(self.0.instance.checkpoint(None).await?)
+    }
+
+    /// Lets a paused replay go on.
+    pub async fn resume_replay(&self) -> Result<(), ServerError> {
+        Ok(self.0.instance.resume_replay().await?)
+    }
+
+    /// Points a running standby to another upstream, by a reload (FOL-10).
+    pub async fn reload_upstream(&self, upstream: Option<&Member>) -> Result<(), ServerError> {
+        let config = self.server_config(Some(upstream)).await?;
+        self.0.instance.write_configuration(&config).await?;
+        self.state().compared = None;
+        Ok(self.0.instance.reload().await?)
+    }
+
+    /// Writes the configuration of a running server anew and reloads it.
+    pub async fn apply_configuration(&self, upstream: Option<Option<&Member>>) -> Result<(), ServerError> {
+        let config = self.server_config(upstream).await?;
+        if self.0.instance.write_configuration(&config).await? {
+            info!("the configuration of PostgreSQL has changed: reloads it");
+            self.0.instance.reload().await?;
+        }
+        let pending = self.0.instance.pending_restart(&config.parameters).await?;
+        let pending = pending.into_iter().map(|(name, change)| {
+            (name, json!({"old_value": change.old, "new_value": change.new}))
+        });
+        self.state().pending_restart = pending.collect::<serde_json::Map<String, Value>>();
+        Ok(())
+    }
+
+    /// Copies a member into the data directory. Without `wipe` the directory must be empty (INV-S11).
+    pub async fn clone_from(&self, source: &Member, wipe: bool, cancel: &CancellationToken) -> Result<(), ServerError> {
+        if !wipe && self.0.instance.data_dir_state() != pgward_postgres::DataDirState::Empty {
+            return Err(ServerError::Unusable("the data directory is not empty any more: it is not touched".to_owned()));
+        }
+        self.0.instance.check_owner()?;
+        let connection = self.replication_to(source)?;
+        let mut options = BasebackupOptions { options: self.effective().basebackup.clone() };
+        if !options.options.iter().any(|(name, _)| name == "checkpoint") {
+            // The member is waited for: a spread checkpoint would take minutes.
+            options.options.push(("checkpoint".to_owned(), Some("fast".to_owned())));
+        }
+        let copied = self.0.instance.clone_from(&connection, &options, None, cancel).await;
+        if copied.is_err() {
+            // BOO-12: only what this copy has written is there.
+            self.0.instance.wipe_data_dir().await?;
+        }
+        Ok(copied?)
+    }
+
+    /// initdb, with the options of the file.
+    pub async fn initdb(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
+        self.0.instance.check_owner()?;
+        let bootstrap = self.0.config.bootstrap.clone().unwrap_or_default();
+        let options = InitdbOptions { options: bootstrap.initdb };
+        self.0.instance.bootstrap_initdb(&options, cancel).await?;
+        if self.effective().pg_hba.is_none() && !bootstrap.pg_hba.is_empty() {
+            self.0.instance.append_hba(&bootstrap.pg_hba).await?;
+        }
+        Ok(())
+    }
+
+    /// BOO-10: roles, and the script of the user.
+    pub async fn post_bootstrap(&self) -> Result<(), ServerError> {
+        self.0.instance.create_roles().await?;
+        let command = self.0.config.bootstrap.as_ref().and_then(|bootstrap| bootstrap.post_bootstrap.clone());
+        if let Some(command) = command {
+            info!(%command, "runs the script after the bootstrap");
+            self.0.instance.run_post_bootstrap(&command, &CancellationToken::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// The system identifier of the data directory.
+    pub async fn system_id(&self) -> Result<String, ServerError> {
+        let control = self.0.instance.control_data().await?;
+        control.system_id.ok_or_else(|| ServerError::Unusable("the control data holds no system identifier".to_owned()))
+    }
+
+    /// BOO-8: renames the data directory to `….failed`.
+    pub async fn move_aside(&self) -> Result<(), ServerError> {
+        Ok(self.0.instance.move_data_dir_aside(".failed").await?)
+    }
+
+    /// DEM-12: false only when it is certain that the server accepts no writes.
+    pub async fn may_be_writable(&self, local: &Local) -> bool {
+        match self.0.instance.postmaster() {
+            Ok(None) => local.get().postmaster.is_some_and(|postmaster| postmaster.is_alive()),
+            Ok(Some(_)) => {
+                let known = matches!(local.get().role, MemberRole::Primary | MemberRole::Promoted);
+                !self.0.instance.is_in_recovery().await.unwrap_or(!known)
+            }
+            Err(_) => true,
+        }
+    }
+
+    /// True when members have come or gone since the slots were made.
+    pub fn slots_are_for_others(&self, cluster: &Cluster) -> bool {
+        let members = cluster.members.keys().map(ToString::to_string);
+        !members.eq(self.state().slots_for.iter().cloned())
+    }
+
+    /// Brings the physical slots in line: creates what is missing, drops what nobody needs, moves unused ones forward
+    /// (SLT-2…6). Slots in use, and logical ones, are left alone.
+    pub async fn sync_slots(
+        &self,
+        cluster: &Cluster,
+        wanted: &BTreeMap<String, WantedSlot>,
+        drop_unknown: bool,
+    ) -> Result<(), ServerError> {
+        let options = pgward_postgres::MonitorOptions { slots: true, walsenders: false };
+        let seen = self.0.instance.monitor(&options).await.map_err(|problem| ServerError::Unusable(problem.to_string()))?;
+        let present: BTreeMap<&str, &pgward_postgres::Slot> =
+            seen.slots.iter().map(|slot| (slot.name.as_str(), slot)).collect();
+        for (name, slot) in &present {
+            let unknown = !wanted.contains_key(*name) && drop_unknown && slot.kind == SlotKind::Physical;
+            let useless = slot.kind == SlotKind::Physical && (slot.lost || slot.restart.is_none());
+            if !slot.active && (unknown || (useless && drop_unknown)) && self.0.instance.drop_slot(name).await? {
+                info!(slot = %name, "dropped a replication slot");
+            }
+        }
+        for (name, want) in wanted {
+            match present.get(name.as_str()) {
+                Some(slot) if slot.restart.is_some() && !slot.lost => {
+                    let target = want.advance_to.map(|lsn| lsn.min(seen.position()));
+                    if let Some(target) = target.filter(|lsn| !slot.active && !want.expected_active && Some(*lsn) > slot.restart) {
+                        self.0.instance.advance_slot(name, target).await?;
+                    }
+                }
+                Some(_) | None => {
+                    if self.0.instance.create_physical_slot(name).await? {
+                        info!(slot = %name, "created a replication slot");
+                    }
+                }
+            }
+        }
+        self.state().slots_for = cluster.members.keys().map(ToString::to_string).collect();
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! Coming back after a change of leader: comparing histories, recovering, rewinding (sections 9 of the rules on
+//! divergence, RWD).
+
+use pgward_core::cluster::Member;
+use pgward_core::decide::rewind::{DivergenceFacts, LocalPosition, LocalRole, switch_points};
+use pgward_postgres::{RewindOptions, identify_system, is_in_recovery, timeline_history};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Server, ServerError};
+
+impl Server {
+    /// Collects what tells whether this server has left the leader's history (RWD-3, RWD-4). What cannot be known is
+    /// said, never guessed.
+    pub async fn divergence_facts(&self, leader: &Member) -> DivergenceFacts {
+        let local = match self.local_position().await {
+            Ok(Some(local)) => local,
+            Ok(None) => return DivergenceFacts::LocalUnknown("the control data tell no position".to_owned()),
+            Err(problem) => return DivergenceFacts::LocalUnknown(problem.to_string()),
+        };
+        match self.leader_history(leader).await {
+            Ok(Some((leader_timeline, leader_history))) => {
+                info!(?local, %leader_timeline, "compared histories");
+                DivergenceFacts::Known { local, leader_timeline, leader_history }
+            }
+            Ok(None) => DivergenceFacts::LeaderNotReady(format!("{} is still in recovery", leader.name)),
+            Err(problem) => DivergenceFacts::LeaderNotReady(problem.to_string()),
+        }
+    }
+
+    async fn leader_history(
+        &self,
+        leader: &Member,
+    ) -> Result<Option<(pgward_core::wal::Timeline, Vec<(pgward_core::wal::Timeline, pgward_core::wal::Lsn)>)>, ServerError>
+    {
+        if self.is_recovering(leader).await? {
+            return Ok(None);
+        }
+        let connection = self.replication_to(leader)?;
+        let identity = identify_system(&connection).await?;
+        let history = timeline_history(&connection, identity.timeline).await?;
+        Ok(Some((identity.timeline, switch_points(&history.lines))))
+    }
+
+    async fn is_recovering(&self, member: &Member) -> Result<bool, ServerError> {
+        let settings = self.instance().settings();
+        let connection = self.reach(member, settings.rewind.clone())?;
+        Ok(is_in_recovery(&connection).await?)
+    }
+
+    async fn local_position(&self) -> Result<Option<LocalPosition>, ServerError> {
+        let Some(position) = self.instance().local_position().await? else { return Ok(None) };
+        let was = if position.in_recovery {
+            LocalRole::Standby
+        } else {
+            let control = self.instance().control_data().await?;
+            let checkpoint_end = match self.instance().shutdown_checkpoint_end(&control).await {
+                Ok(end) => end,
+                Err(problem) => {
+                    // Without it a divergence is assumed: a needless rewind is harmless, a missed one is not.
+                    warn!(error = %problem, "the end of the shutdown checkpoint cannot be read");
+                    None
+                }
+            };
+            LocalRole::FormerPrimary { checkpoint_end }
+        };
+        Ok(Some(LocalPosition { timeline: position.timeline, lsn: position.lsn, was }))
+    }
+
+    /// Recovers a server that was not stopped in order, without letting anybody in (REC-13).
+    pub async fn crash_recover(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
+        self.instance().check_owner()?;
+        self.instance().kill_leftovers(std::time::Duration::from_secs(2)).await?;
+        self.instance().single_user_recovery(cancel).await?;
+        info!("recovered PostgreSQL in single-user mode");
+        Ok(())
+    }
+
+    /// Rewinds from a primary (RWD-9). The server is down.
+    pub async fn rewind(&self, source: &Member, cancel: &CancellationToken) -> Result<(), ServerError> {
+        if self.is_recovering(source).await? {
+            return Err(ServerError::Unusable(format!("{} is still in recovery: it is no source", source.name)));
+        }
+        self.instance().archive_ready_segments(cancel).await?;
+        let settings = self.instance().settings();
+        let connection = self.reach(source, settings.rewind.clone())?;
+        let effective = self.effective();
+        let options = RewindOptions {
+            restore_command: effective.recovery.get("restore_command").cloned(),
+            options: effective.rewind.clone(),
+        };
+        self.instance().rewind(&connection, &options, cancel).await?;
+        info!(source = %source.name, "rewound");
+        Ok(())
+    }
+
+    /// RWD-11: whether the source of a failed rewind is there and a primary.
+    pub async fn is_primary_reachable(&self, source: &Member) -> bool {
+        self.is_recovering(source).await.is_ok_and(|recovering| !recovering)
+    }
+
+    /// RWD-1, RWD-11: the control data still allow a rewind.
+    pub async fn allows_rewind(&self) -> bool {
+        self.instance().control_data().await.is_ok_and(|control| control.allows_rewind())
+    }
+}

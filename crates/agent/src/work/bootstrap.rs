@@ -1,0 +1,169 @@
+//! Creating a cluster (section 9): the one path on which the leader key is taken without a race.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgward_core::cluster::{Initialize, MemberRole, PostgresState};
+use pgward_core::config::{DynamicConfig, LocalConfig};
+use pgward_core::decide::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
+use pgward_core::decide::view::Outcome;
+use pgward_store::{Condition, Key, Store, StoreError};
+use tracing::{error, info, warn};
+
+use crate::action::Progress;
+use crate::clock::boot_now;
+use crate::fence::{Fence, Protected};
+use crate::lease::LeaseHandle;
+use crate::local::Local;
+use crate::server::{Server, ServerError, StopHow};
+
+/// Creates a cluster on an empty directory.
+pub struct Bootstrap<S> {
+    /// The store.
+    pub store: S,
+    /// Takes the leader key at the end.
+    pub lease: LeaseHandle,
+    /// Guards the new primary.
+    pub fence: Fence,
+    /// The server.
+    pub server: Server,
+    /// Its shared state.
+    pub local: Local,
+    /// The file, with its `bootstrap` section.
+    pub config: Arc<LocalConfig>,
+    /// What becomes the dynamic configuration of the cluster: `bootstrap.dcs`, its times corrected.
+    pub dynamic: Arc<DynamicConfig>,
+    /// Budget of one store operation.
+    pub within: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("{0}")]
+    Server(#[from] ServerError),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("the claim to create the cluster was lost: another member may be at it")]
+    ClaimLost,
+    #[error("it was cancelled")]
+    Cancelled,
+}
+
+impl<S: Store> Bootstrap<S> {
+    /// BOO-1…11. Losing the race is no failure; a failure moves what was created aside (BOO-8).
+    pub async fn run(self, progress: Progress) -> Outcome {
+        match self.claim().await {
+            Ok(true) => {}
+            Ok(false) => return Outcome::Cancelled, // BOO-4
+            Err(problem) => {
+                error!(error = %problem, "could not claim the cluster");
+                return Outcome::Cancelled;
+            }
+        }
+        info!("won the race to create the cluster");
+        match self.create(&progress).await {
+            Ok(()) => {
+                info!("created the cluster");
+                Outcome::Done
+            }
+            Err(problem) => {
+                error!(error = %problem, "creating the cluster failed");
+                self.undo().await;
+                Outcome::Failed(problem.to_string())
+            }
+        }
+    }
+
+    /// Wins `initialize`, and announces who did and that it lives (QRK-11): the announcement comes first, so that an
+    /// empty `initialize` of ours never stands alone.
+    async fn claim(&self) -> Result<bool, StoreError> {
+        let me = self.config.name.as_str();
+        let Some(lease) = self.lease.now().id else {
+            return Ok(false); // The store has not granted one yet; the next cycle tries again.
+        };
+        let alive = Key::Own(INTENT_ALIVE_KEY.to_owned());
+        match self.store.write(&alive, me, Condition::Absent, Some(lease), self.within).await {
+            Ok(_) => {}
+            Err(StoreError::Conflict { .. }) => return Ok(false),
+            Err(other) => return Err(other),
+        }
+        self.store.write(&Key::Own(INTENT_KEY.to_owned()), me, Condition::Always, None, self.within).await?;
+        match self.store.write(&Key::Initialize, "", Condition::Absent, None, self.within).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict { .. }) => {
+                self.store.delete(&alive, Condition::Always, self.within).await?;
+                Ok(false)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn create(&self, progress: &Progress) -> Result<(), Problem> {
+        self.local.set_state(PostgresState::Initdb);
+        self.server.initdb(&progress.cancel).await?;
+        let postmaster = self.server.start_primary().await?;
+        self.local.started(postmaster.clone(), boot_now());
+        self.server.wait_accepting(&postmaster).await?;
+        self.local.accepts();
+        self.local.set_role(MemberRole::Primary);
+        self.server.post_bootstrap().await?; // BOO-10
+        if progress.cancel.is_cancelled() {
+            return Err(Problem::Cancelled);
+        }
+        // BOO-11, in this order; before it, the claim is looked at once more (BEY-23).
+        let system_id = self.server.system_id().await?;
+        let cluster = self.store.read(self.within).await?;
+        let is_ours = cluster.own.get(INTENT_ALIVE_KEY).is_some_and(|own| own.value == self.config.name.as_str());
+        if !is_ours || cluster.leader.is_some() {
+            return Err(Problem::ClaimLost);
+        }
+        let unchanged = Condition::Revision(cluster.initialize_revision);
+        self.store.write(&Key::Initialize, &system_id, unchanged, None, self.within).await?;
+        let dynamic = pgward_core::json::compact(&self.dynamic.document);
+        self.store.write(&Key::Config, &dynamic, Condition::Always, None, self.within).await?;
+        self.lease.take().await?;
+        // The cluster exists: whatever fails from here on is repaired by the cycle, never undone.
+        let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
+        if let Err(problem) = self.fence.protect(protected).await {
+            warn!(error = %problem, "the fencer does not guard the new primary yet");
+        }
+        if let Err(problem) = self.drop_claim().await {
+            warn!(error = %problem, "the claim to the new cluster was not cleaned up");
+        }
+        Ok(())
+    }
+
+    async fn drop_claim(&self) -> Result<(), StoreError> {
+        for key in [INTENT_ALIVE_KEY, INTENT_KEY] {
+            self.store.delete(&Key::Own(key.to_owned()), Condition::Always, self.within).await?;
+        }
+        Ok(())
+    }
+
+    /// BOO-8: gives the claim back, stops the server, and moves the remains aside; nothing is deleted.
+    async fn undo(&self) {
+        if let Err(problem) = self.server.stop(StopHow::Immediate, None).await {
+            error!(error = %problem, "PostgreSQL did not stop: its data directory stays where it is");
+            return;
+        }
+        self.local.ended(PostgresState::InitdbFailed);
+        self.local.set_role(MemberRole::Uninitialized);
+        if let Err(problem) = self.server.move_aside().await {
+            error!(error = %problem, "the data directory could not be moved aside");
+        }
+        let given_back = async {
+            let cluster = self.store.read(self.within).await?;
+            if cluster.own.get(INTENT_KEY).is_none_or(|own| own.value != self.config.name.as_str()) {
+                return Ok(()); // The claim is another member's by now.
+            }
+            if cluster.leader.is_none() && cluster.initialize != Initialize::Absent {
+                let seen = Condition::Revision(cluster.initialize_revision);
+                self.store.delete(&Key::Initialize, seen, self.within).await?;
+            }
+            self.drop_claim().await
+        };
+        if let Err(problem) = given_back.await {
+            error!(error = %problem, "the claim in the store could not be given back");
+        }
+    }
+}

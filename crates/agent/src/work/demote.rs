@@ -1,0 +1,120 @@
+//! Stepping down (section 17). Order is safety: stop, prove that it stopped, release.
+
+use std::time::Duration;
+
+use pgward_core::cluster::{MemberRole, PostgresState, Status};
+use pgward_core::decide::DemoteMode;
+use pgward_core::decide::view::Outcome;
+use pgward_core::wal::Lsn;
+use pgward_store::{Condition, Key, Store};
+use tracing::{error, info, warn};
+
+use crate::clock::boot_now;
+use crate::fence::Fence;
+use crate::lease::LeaseHandle;
+use crate::local::Local;
+use crate::server::{Server, StopHow};
+
+/// Steps down. Whether and whom to follow afterwards is for the next decision, except offline (DCSF-8).
+pub struct Demote<S> {
+    /// How.
+    pub mode: DemoteMode,
+    /// The server.
+    pub server: Server,
+    /// Its shared state.
+    pub local: Local,
+    /// The lease.
+    pub lease: LeaseHandle,
+    /// The fencer's orders.
+    pub fence: Fence,
+    /// For the position at which a graceful demotion ended.
+    pub store: S,
+    /// Budget of one store operation.
+    pub within: Duration,
+}
+
+impl<S: Store> Demote<S> {
+    /// DEM-2…13.
+    pub async fn run(self) -> Outcome {
+        info!(mode = ?self.mode, "steps down");
+        let how = match self.mode {
+            DemoteMode::Graceful => StopHow::FastWithCheckpoint,
+            DemoteMode::Offline => StopHow::Fast,
+            DemoteMode::Immediate | DemoteMode::ImmediateNoLock => StopHow::Immediate,
+        };
+        self.local.set_state(PostgresState::Stopping);
+        let limit = self.stop_limit();
+        let stopped = match self.server.stop(how, limit).await {
+            Ok(stopped) => stopped,
+            Err(problem) => {
+                // DEM-12: the key stays ours as long as it is not proven that nothing can write; the fencer stays armed.
+                error!(error = %problem, "PostgreSQL did not stop: the leader key is kept");
+                self.local.set_state(PostgresState::StopFailed);
+                return Outcome::Failed(problem.to_string());
+            }
+        };
+        self.local.ended(PostgresState::Stopped);
+        self.local.set_role(MemberRole::Demoted);
+        if self.mode.releases() {
+            if self.mode == DemoteMode::Graceful
+                && let Some(position) = stopped.published
+            {
+                self.publish_position(position).await;
+            }
+            if let Err(problem) = self.lease.release().await {
+                warn!(error = %problem, "the leader key could not be released: it expires by time");
+            }
+        } else {
+            self.lease.forget().await; // DEM-13
+        }
+        self.fence.disarm().await;
+        if self.mode == DemoteMode::Offline {
+            return self.start_read_only().await;
+        }
+        Outcome::Done
+    }
+
+    /// A primary that still holds its lease may take what is left of it for an orderly stop; the fencer ends it then.
+    fn stop_limit(&self) -> Option<Duration> {
+        match self.mode {
+            DemoteMode::Graceful | DemoteMode::Immediate => None,
+            DemoteMode::ImmediateNoLock => Some(Duration::from_secs(1)),
+            DemoteMode::Offline => {
+                let deadline = match self.lease.now().key {
+                    pgward_core::decide::view::Lease::Held { sent, ttl, .. } => {
+                        pgward_core::time::fence_deadline(sent, ttl)
+                    }
+                    pgward_core::decide::view::Lease::None | pgward_core::decide::view::Lease::NotOurs { .. } => {
+                        boot_now()
+                    }
+                };
+                Some(deadline.since(boot_now()).saturating_sub(Duration::from_secs(1)))
+            }
+        }
+    }
+
+    /// STS-3: the others have to know how far the last primary was. Slots that are stored stay as they are.
+    async fn publish_position(&self, position: Lsn) {
+        let known = self.store.view().borrow().latest().map(|cluster| cluster.status.clone());
+        let status = Status { optime: Some(position), ..known.unwrap_or_default() };
+        let written = self.store.write(&Key::Status, &status.to_value(), Condition::Always, None, self.within).await;
+        if let Err(problem) = written {
+            warn!(error = %problem, "the position at the end could not be published");
+        }
+    }
+
+    /// DCSF-8: without the store nobody can be followed; the data stays readable.
+    async fn start_read_only(&self) -> Outcome {
+        match self.server.start_standby(None).await {
+            Ok(postmaster) => {
+                self.local.set_role(MemberRole::Demoted);
+                self.local.started(postmaster, boot_now());
+                Outcome::Done
+            }
+            Err(problem) => {
+                self.local.ended(PostgresState::StartFailed);
+                Outcome::Failed(problem.to_string())
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The long actions. Each does one thing from beginning to end and says how it went; what follows from that is for the
+//! next decision. Only [`Demote`], [`Promote`] and [`Bootstrap`] touch the leader key.
+
+mod bootstrap;
+mod demote;
+mod promote;
+
+use pgward_core::cluster::{Member, MemberRole, PostgresState};
+use pgward_core::decide::view::Outcome;
+use tracing::info;
+
+pub use bootstrap::Bootstrap;
+pub use demote::Demote;
+pub use promote::Promote;
+
+use crate::action::Progress;
+use crate::clock::boot_now;
+use crate::fence::{Fence, Protected};
+use crate::local::Local;
+use crate::server::{Server, ServerError, StopHow};
+
+fn outcome(result: Result<(), ServerError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(problem) => Outcome::Failed(problem.to_string()),
+    }
+}
+
+/// Copies a member (BOO-5). `wipe` was allowed by an operator's setting and decided on; without it only an empty
+/// directory is filled (INV-S11).
+pub async fn clone(server: Server, local: Local, source: Member, wipe: bool, progress: Progress) -> Outcome {
+    if wipe {
+        let stopped = server.stop(StopHow::Immediate, None).await;
+        local.ended(PostgresState::Stopped);
+        if let Err(problem) = stopped {
+            return Outcome::Failed(format!("the data directory is kept, because PostgreSQL did not stop: {problem}"));
+        }
+    }
+    local.set_state(PostgresState::CreatingReplica);
+    local.set_role(if wipe { MemberRole::Replica } else { MemberRole::Uninitialized });
+    let cloned = server.clone_from(&source, wipe, &progress.cancel).await;
+    local.set_state(PostgresState::Stopped);
+    match cloned {
+        Ok(()) => {
+            info!(source = %source.name, "copied the cluster");
+            local.set_role(MemberRole::Replica);
+            local.update(|local| local.managed = true);
+            Outcome::Done
+        }
+        Err(problem) => Outcome::Failed(problem.to_string()),
+    }
+}
+
+/// Starts the server as primary on its timeline (REC-3). The fencer was armed before.
+pub async fn start_primary(server: Server, local: Local, fence: Fence) -> Outcome {
+    local.set_role(MemberRole::Primary);
+    match server.start_primary().await {
+        Ok(postmaster) => {
+            let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
+            local.started(postmaster, boot_now());
+            if let Err(problem) = fence.protect(protected).await {
+                // Armed for whatever runs there already; the next renewal repeats the order.
+                return Outcome::Failed(problem.to_string());
+            }
+            Outcome::Done
+        }
+        Err(problem) => {
+            local.ended(PostgresState::StartFailed);
+            Outcome::Failed(problem.to_string())
+        }
+    }
+}
+
+/// Starts the server as a standby (REC-7, REC-11).
+pub async fn start_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
+    local.set_role(MemberRole::Replica);
+    match server.start_standby(upstream.as_ref()).await {
+        Ok(postmaster) => {
+            local.started(postmaster, boot_now());
+            Outcome::Done
+        }
+        Err(problem) => {
+            local.ended(PostgresState::StartFailed);
+            Outcome::Failed(problem.to_string())
+        }
+    }
+}
+
+/// Stops a standby and starts it with another upstream (FOL-10).
+pub async fn restart_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
+    local.set_state(PostgresState::Stopping);
+    if let Err(problem) = server.stop(StopHow::Fast, None).await {
+        local.set_state(PostgresState::StopFailed);
+        return Outcome::Failed(problem.to_string());
+    }
+    local.ended(PostgresState::Stopped);
+    start_standby(server, local, upstream).await
+}
+
+/// Stops a server that must not run on this directory (DIR-1).
+pub async fn stop_immediately(server: Server, local: Local) -> Outcome {
+    local.set_state(PostgresState::Stopping);
+    let stopped = server.stop(StopHow::Immediate, None).await.map(|_| ());
+    local.ended(if stopped.is_ok() { PostgresState::Stopped } else { PostgresState::StopFailed });
+    local.set_role(MemberRole::Uninitialized);
+    outcome(stopped)
+}
+
+/// Recovers a crashed server in single-user mode (REC-13).
+pub async fn crash_recover(server: Server, progress: Progress) -> Outcome {
+    outcome(server.crash_recover(&progress.cancel).await)
+}
+
+/// Collects what [`pgward_core::decide::rewind::judge`] needs (RWD-3, RWD-4).
+pub async fn check_divergence(server: Server, leader: Member) -> Outcome {
+    Outcome::Divergence(Box::new(server.divergence_facts(&leader).await))
+}
+
+/// Rewinds from the leader (RWD-9). The server is stopped first, in order.
+pub async fn rewind(server: Server, local: Local, source: Member, progress: Progress) -> Outcome {
+    local.set_state(PostgresState::Stopping);
+    if let Err(problem) = server.stop(StopHow::Fast, None).await {
+        local.set_state(PostgresState::StopFailed);
+        return Outcome::SourceLost(format!("PostgreSQL did not stop before the rewind: {problem}"));
+    }
+    local.ended(PostgresState::Stopped);
+    match server.rewind(&source, &progress.cancel).await {
+        Ok(()) => Outcome::Done,
+        Err(problem) if server.is_primary_reachable(&source).await => Outcome::Failed(problem.to_string()),
+        // RWD-11: the source went away in the middle. Damaged control data is no reason to wait for it.
+        Err(problem) if server.allows_rewind().await => Outcome::SourceLost(problem.to_string()),
+        Err(problem) => Outcome::Failed(problem.to_string()),
+    }
+}
+
+/// The checkpoint that those who rewind from a new primary wait for (RWD-15).
+pub async fn checkpoint(server: Server) -> Outcome {
+    outcome(server.checkpoint().await)
+}
