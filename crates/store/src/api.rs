@@ -61,7 +61,7 @@ pub enum Condition {
     Always,
     /// Only when the key does not exist.
     Absent,
-    /// Only when the key was changed last at this revision.
+    /// Only when the key was changed last at this revision; zero, the default, means that the key does not exist.
     Revision(Revision),
 }
 

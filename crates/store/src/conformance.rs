@@ -73,6 +73,11 @@ pub async fn conditions_decide_about_writes(bench: &impl Bench) {
     let write = async |value, condition| store.write(&Key::Sync, value, condition, None, WITHIN).await;
     let delete = async |condition| store.delete(&Key::Sync, condition, WITHIN).await;
 
+    let created = write("{\"a\":0}", Condition::Revision(Revision(0))).await.expect("revision zero means absent");
+    assert_conflict(write("{\"b\":1}", Condition::Revision(Revision(0))).await, "it exists now");
+    delete(Condition::Revision(created)).await.expect("deletes what it has read");
+    delete(Condition::Revision(Revision(0))).await.expect("there is nothing to delete");
+
     let created = write("{\"a\":1}", Condition::Absent).await.expect("creates an absent key");
     assert_conflict(write("{\"b\":1}", Condition::Absent).await, "a key is created once");
     assert_conflict(write("{\"b\":1}", Condition::Revision(Revision(created.0 + 1000))).await, "a revision never seen");
@@ -310,10 +315,8 @@ pub async fn the_view_shows_every_change_in_order(bench: &impl Bench) {
     let read = store.read(WITHIN).await.expect("reads");
     assert_eq!(read.own, cluster.own);
     assert!(read.revision >= cluster.revision);
-    match &*view.borrow() {
-        StoreView::Current { read_at, .. } => assert!(*read_at <= bench.now()),
-        other => panic!("not current: {other:?}"),
-    };
+    let newest = view.borrow();
+    assert!(matches!(&*newest, StoreView::Current { read_at, .. } if *read_at <= bench.now()), "{newest:?}");
 }
 
 /// IN-D: whatever an operator writes, the view lives, and says which key is wrong.

@@ -178,7 +178,7 @@ impl State {
         let holds = match condition {
             Condition::Always => true,
             Condition::Absent => known.is_none(),
-            Condition::Revision(revision) => known.is_some_and(|key| key.mod_revision == revision),
+            Condition::Revision(revision) => known.map(|key| key.mod_revision).unwrap_or_default() == revision,
         };
         if holds { Ok(()) } else { Err(StoreError::Conflict { key: suffix.to_owned() }) }
     }

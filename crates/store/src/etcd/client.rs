@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pgward_core::time::BootInstant;
 use prost::Message;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,6 +36,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const DISCOVER_EVERY: Duration = Duration::from_secs(300);
 const DISCOVER_AFTER_FAILURE: Duration = Duration::from_secs(2);
 const DISCOVER_TIME: Duration = Duration::from_secs(5);
+/// How much longer than we wait etcd may work on a request.
+const SERVER_GRACE: Duration = Duration::from_millis(500);
 /// Larger than any answer of a sane cluster, small enough to be harmless.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
@@ -156,26 +158,21 @@ impl Client {
                 if share.is_zero() {
                     return Err(last);
                 }
-                match timeout(share, self.attempt(node, method, request, share)).await {
-                    Ok(Ok((body, sent))) => {
+                let fault = match self.attempt(node, method, request, share).await {
+                    Ok((body, sent)) => {
                         self.inner.pool.worked(node);
                         return Ok(Answer { body, sent, is_repeat });
                     }
-                    Ok(Err(Fault::Final(error))) => return Err(error),
-                    Ok(Err(Fault::Token(reason))) => return Err(StoreError::Rejected { reason }),
-                    Ok(Err(Fault::Node { reason, was_sent })) => {
-                        debug!(endpoint = node.url, reason, "an etcd endpoint failed");
-                        is_repeat |= was_sent;
-                        self.inner.pool.failed(node, false);
-                        last = StoreError::Unreachable { endpoint: node.url.clone(), reason };
-                    }
-                    Err(_) => {
-                        debug!(endpoint = node.url, after = ?share, "an etcd endpoint did not answer");
-                        is_repeat = true;
-                        self.inner.pool.failed(node, true);
-                        last = StoreError::Timeout { after: within, last: format!("{} is silent", node.url) };
-                    }
+                    Err(fault @ (Fault::Final(_) | Fault::Token(_))) => return Err(fault.into_error(&node.url)),
+                    Err(fault @ (Fault::Node { .. } | Fault::Silent(_))) => fault,
+                };
+                is_repeat |= fault.may_have_worked();
+                self.inner.pool.failed(node, matches!(fault, Fault::Silent(_)));
+                last = fault.into_error(&node.url);
+                if let StoreError::Timeout { after, .. } = &mut last {
+                    *after = within;
                 }
+                debug!(error = &last as &dyn std::error::Error, "an etcd endpoint failed");
             }
             // A new member may have to be found before anybody can answer.
             self.discover_if_older_than(DISCOVER_AFTER_FAILURE);
@@ -184,8 +181,24 @@ impl Client {
         }
     }
 
-    /// Asks one member; once more when it does not like the token any longer.
+    /// Asks one member, for no longer than `within`.
     async fn attempt<Q, R>(
+        &self,
+        node: &Node,
+        method: Method,
+        request: &Q,
+        within: Duration,
+    ) -> Result<(R, BootInstant), Fault>
+    where
+        Q: Message + Clone + 'static,
+        R: Message + Default + Headed + 'static,
+    {
+        let limited = timeout(within, self.attempt_with_token(node, method, request, within)).await;
+        limited.unwrap_or(Err(Fault::Silent(within)))
+    }
+
+    /// Asks one member; once more when it does not like the token any longer.
+    async fn attempt_with_token<Q, R>(
         &self,
         node: &Node,
         method: Method,
@@ -235,10 +248,7 @@ impl Client {
             }
             opened
         };
-        match timeout(within, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(Fault::Node { reason: format!("no watch within {within:?}"), was_sent: true }),
-        }
+        timeout(within, opening).await.unwrap_or(Err(Fault::Silent(within)))
     }
 
     /// Forgets the token, so that the next request logs in again.
@@ -290,11 +300,10 @@ impl Client {
         let deadline = Instant::now() + within;
         let mut last = StoreError::Timeout { after: within, last: "nobody was asked".to_owned() };
         for node in self.inner.pool.round() {
-            match timeout_at(deadline, timeout(SHARE_MIN, self.attempt(&node, method, request, SHARE_MIN))).await {
-                Ok(Ok(Ok((body, sent)))) => return Ok(Answer { body, sent, is_repeat: false }),
-                Ok(Ok(Err(fault))) => last = fault.into_error(&node.url),
-                Ok(Err(_)) => last = StoreError::Timeout { after: SHARE_MIN, last: format!("{} is silent", node.url) },
-                Err(_) => break,
+            let share = SHARE_MIN.min(deadline.saturating_duration_since(Instant::now()));
+            match self.attempt(&node, method, request, share).await {
+                Ok((body, sent)) => return Ok(Answer { body, sent, is_repeat: false }),
+                Err(fault) => last = fault.into_error(&node.url),
             }
         }
         Err(last)
@@ -329,7 +338,8 @@ where
 {
     let sent = boot_now();
     let mut request = Request::new(message);
-    request.set_timeout(within);
+    // For etcd's sake only: our own clock, which ends sooner, decides that a member is silent.
+    request.set_timeout(within + SERVER_GRACE);
     decorate(&mut request, token);
     let mut grpc = ready(node).await?;
     let path = http::uri::PathAndQuery::from_static(method.path);

@@ -1,6 +1,7 @@
 //! What a refusal by one etcd member means: for the request, for the token, or only for that member.
 
 use std::error::Error;
+use std::time::Duration;
 
 use tonic::{Code, ConnectError, Status};
 
@@ -20,6 +21,8 @@ pub(super) enum Fault {
         /// False when the request certainly never left us.
         was_sent: bool,
     },
+    /// The member said nothing for this long; its connection may be dead.
+    Silent(Duration),
 }
 
 impl Fault {
@@ -57,6 +60,16 @@ impl Fault {
             Fault::Final(error) => error,
             Fault::Token(reason) => StoreError::Rejected { reason },
             Fault::Node { reason, .. } => StoreError::Unreachable { endpoint: endpoint.to_owned(), reason },
+            Fault::Silent(after) => StoreError::Timeout { after, last: format!("{endpoint} is silent") },
+        }
+    }
+
+    /// True when the request may have been carried out.
+    pub(super) fn may_have_worked(&self) -> bool {
+        match self {
+            Fault::Node { was_sent, .. } => *was_sent,
+            Fault::Silent(_) => true,
+            Fault::Final(_) | Fault::Token(_) => false,
         }
     }
 }
@@ -90,7 +103,7 @@ mod tests {
             Fault::Final(StoreError::Rejected { .. }) => "rejected",
             Fault::Final(_) => "final",
             Fault::Token(_) => "token",
-            Fault::Node { .. } => "node",
+            Fault::Node { .. } | Fault::Silent(_) => "node",
         }
     }
 

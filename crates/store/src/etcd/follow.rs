@@ -116,8 +116,18 @@ struct BrokenFeed {
     reason: String,
     /// The changes are no longer to be had: read everything.
     is_compacted: bool,
-    /// The member is to blame rather than the watch.
-    is_node_failure: bool,
+    blame: Blame,
+}
+
+/// Who is to blame for the end of a watch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    /// The watch alone.
+    Watch,
+    /// The member of etcd.
+    Node,
+    /// The connection to it.
+    Connection,
 }
 
 enum Happening {
@@ -223,9 +233,9 @@ impl Follower {
     fn close_feed(&mut self, broken: &BrokenFeed) {
         debug!(reason = broken.reason, "the watch ended");
         if let Some(feed) = self.feed.take()
-            && broken.is_node_failure
+            && broken.blame != Blame::Watch
         {
-            self.client.pool().failed(&feed.node, false);
+            self.client.pool().failed(&feed.node, broken.blame == Blame::Connection);
         }
         self.must_read |= broken.is_compacted;
         self.reopen_pause = (self.reopen_pause * 2).clamp(REOPEN_FIRST, REOPEN_MAX);
@@ -237,7 +247,7 @@ impl Follower {
         // Requests to the same member failed since: its connection may be dead without having been closed.
         if feed.node.failures() != feed.failures_at_start {
             let reason = format!("{} failed to answer other requests", feed.node.url);
-            self.close_feed(&BrokenFeed { reason, is_compacted: false, is_node_failure: false });
+            self.close_feed(&BrokenFeed { reason, is_compacted: false, blame: Blame::Watch });
         }
     }
 
@@ -286,7 +296,8 @@ impl Follower {
         if is_reset || is_late_again {
             let reason =
                 if is_reset { "the store was reset" } else { "reads see changes that the watch does not bring" };
-            self.close_feed(&BrokenFeed { reason: reason.into(), is_compacted: false, is_node_failure: !is_reset });
+            let blame = if is_reset { Blame::Watch } else { Blame::Connection };
+            self.close_feed(&BrokenFeed { reason: reason.into(), is_compacted: false, blame });
         }
         if was_lost {
             info!("the store is back");
@@ -400,7 +411,7 @@ async fn carry(
                 client.log_in_again().await;
             }
             let is_compacted = answer.compact_revision > 0;
-            return BrokenFeed { reason: format!("etcd cancelled it: {reason}"), is_compacted, is_node_failure: false };
+            return BrokenFeed { reason: format!("etcd cancelled it: {reason}"), is_compacted, blame: Blame::Watch };
         }
         if queue.send(answer).await.is_err() {
             return BrokenFeed::of_node("nobody listens any more".to_owned());
@@ -410,13 +421,16 @@ async fn carry(
 
 impl BrokenFeed {
     fn of(fault: Fault, node: &Node) -> BrokenFeed {
-        let is_node_failure = matches!(fault, Fault::Node { .. });
-        let reason = fault.into_error(&node.url).to_string();
-        BrokenFeed { reason, is_compacted: false, is_node_failure }
+        let blame = match &fault {
+            Fault::Final(_) | Fault::Token(_) => Blame::Watch,
+            Fault::Node { .. } => Blame::Node,
+            Fault::Silent(_) => Blame::Connection,
+        };
+        BrokenFeed { reason: fault.into_error(&node.url).to_string(), is_compacted: false, blame }
     }
 
     fn of_node(reason: String) -> BrokenFeed {
-        BrokenFeed { reason, is_compacted: false, is_node_failure: true }
+        BrokenFeed { reason, is_compacted: false, blame: Blame::Node }
     }
 }
 

@@ -56,7 +56,7 @@ impl EtcdStore {
     /// [`StoreError::Options`] when the options cannot work: no endpoint, unreadable certificates.
     pub fn new(options: &EtcdOptions, shutdown: CancellationToken) -> Result<EtcdStore, StoreError> {
         options.validate()?;
-        let pool = Pool::new(&options.endpoints, options.tls()?)?;
+        let pool = Pool::new(options)?;
         let tasks = TaskTracker::new();
         let client = Client::new(pool, options.credentials(), options.discover_members, tasks.clone(), shutdown);
         let inner = Inner {

@@ -88,6 +88,11 @@ impl EtcdOptions {
         Some((username, password))
     }
 
+    /// True when there are files of certificates that may be renewed.
+    pub(super) fn has_certificates(&self) -> bool {
+        self.ca_cert.is_some() || self.cert.is_some()
+    }
+
     /// What connections to `https` endpoints use.
     pub(super) fn tls(&self) -> Result<ClientTlsConfig, StoreError> {
         let mut tls = ClientTlsConfig::new();

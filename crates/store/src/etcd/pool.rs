@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::options::is_web_address;
+use super::options::{EtcdOptions, is_web_address};
 use crate::StoreError;
 
 /// How long setting up a connection may take, on top of which a request gets the rest of its share.
@@ -34,12 +34,14 @@ impl Node {
 }
 
 pub(super) struct Pool {
-    tls: ClientTlsConfig,
+    options: EtcdOptions,
     configured: Vec<String>,
     state: Mutex<State>,
 }
 
 struct State {
+    /// What was read from the files of certificates last.
+    tls: ClientTlsConfig,
     nodes: Vec<Arc<Node>>,
     /// Index of the node that is asked first: the one that answered last.
     preferred: usize,
@@ -47,9 +49,10 @@ struct State {
 
 impl Pool {
     /// Must run inside an async runtime, which will carry the connections.
-    pub(super) fn new(endpoints: &[String], tls: ClientTlsConfig) -> Result<Pool, StoreError> {
+    pub(super) fn new(options: &EtcdOptions) -> Result<Pool, StoreError> {
+        let tls = options.tls()?;
         let mut configured: Vec<String> = Vec::new();
-        for url in endpoints.iter().map(|url| normal(url)) {
+        for url in options.endpoints.iter().map(|url| normal(url)) {
             if !configured.contains(&url) {
                 configured.push(url);
             }
@@ -57,7 +60,7 @@ impl Pool {
         // So that not every member of the cluster asks the same etcd member.
         configured.shuffle(&mut rand::rng());
         let nodes = configured.iter().map(|url| node(url, &tls)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Pool { tls, configured, state: Mutex::new(State { nodes, preferred: 0 }) })
+        Ok(Pool { options: options.clone(), configured, state: Mutex::new(State { tls, nodes, preferred: 0 }) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -87,14 +90,21 @@ impl Pool {
         }
     }
 
-    /// `node` did not answer: the next one is asked first from now on. A connection that fell silent is replaced.
+    /// `node` did not answer: the next one is asked first from now on. A connection that fell silent is replaced, and
+    /// one with certificates too, since those in the files may be newer.
     pub(super) fn failed(&self, node: &Arc<Node>, was_silent: bool) {
         node.failures.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         let Some(position) = state.nodes.iter().position(|other| Arc::ptr_eq(other, node)) else {
             return;
         };
-        if was_silent && let Ok(fresh) = self::node(&node.url, &self.tls) {
+        let may_have_new_certificates = self.options.has_certificates() && node.url.starts_with("https:");
+        if may_have_new_certificates && let Ok(tls) = self.options.tls() {
+            state.tls = tls;
+        }
+        if (was_silent || may_have_new_certificates)
+            && let Ok(fresh) = self::node(&node.url, &state.tls)
+        {
             state.nodes[position] = fresh;
         }
         if state.preferred == position {
@@ -118,7 +128,7 @@ impl Pool {
             }
             match state.nodes.iter().find(|other| other.url == url) {
                 Some(known) => nodes.push(known.clone()),
-                None => nodes.extend(node(&url, &self.tls)),
+                None => nodes.extend(node(&url, &state.tls)),
             }
         }
         let preferred = &state.nodes[state.preferred].url;
@@ -175,7 +185,8 @@ mod tests {
     use super::*;
 
     fn pool(urls: &[&str]) -> Pool {
-        Pool::new(&urls.iter().map(|url| (*url).to_owned()).collect::<Vec<_>>(), ClientTlsConfig::new()).unwrap()
+        let endpoints = urls.iter().map(|url| (*url).to_owned()).collect();
+        Pool::new(&EtcdOptions { endpoints, ..EtcdOptions::default() }).unwrap()
     }
 
     fn urls(pool: &Pool) -> Vec<String> {

@@ -50,7 +50,7 @@ impl Session {
             // Logging in again and again would not help.
             Err(Fault::Token(reason)) => return Err(Fault::Final(crate::StoreError::Rejected { reason })),
             Err(Fault::Node { reason, .. }) => return Err(Fault::Node { reason, was_sent: false }),
-            Err(error @ Fault::Final(_)) => return Err(error),
+            Err(fault @ (Fault::Final(_) | Fault::Silent(_))) => return Err(fault),
         };
         *known = Some(token.clone());
         Ok(token)

@@ -1,4 +1,4 @@
-//! Real etcd servers for tests, and the operator's hand on them.
+//! Real etcd servers for tests, and the operator's hand on them. `ETCD_BIN` names another etcd than the one in `PATH`.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -80,7 +80,7 @@ impl Etcd {
 
     pub(crate) fn start_member(&mut self, n: usize) -> Result<()> {
         let member = &mut self.members[n];
-        let child = Command::new("etcd")
+        let child = Command::new(std::env::var("ETCD_BIN").unwrap_or_else(|_| "etcd".to_owned()))
             .args(&member.args)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -210,6 +210,8 @@ pub(crate) fn options(endpoints: Vec<String>, scope: &str) -> EtcdOptions {
 }
 
 pub(crate) fn open(options: &EtcdOptions) -> Opened {
+    // What the store says is shown when the test fails.
+    drop(tracing_subscriber::fmt().with_env_filter("pgward_store=debug").with_test_writer().try_init());
     let shutdown = CancellationToken::new();
     let store = EtcdStore::new(options, shutdown.clone()).expect("the options are good");
     Opened { store, _guard: shutdown.drop_guard() }
