@@ -47,6 +47,19 @@ fn shows(cluster: &Cluster, text: &str) -> bool {
     cluster.own.get("n").is_some_and(|own| own.value == text)
 }
 
+/// Proves that changes come by the watch: the reads that confirm the view would bring them too, but seconds later.
+async fn assert_watch_is_alive(store: &EtcdStore, view: &mut watch::Receiver<StoreView>) {
+    let deadline = Instant::now() + WITHIN;
+    let mut quick_in_a_row = 0;
+    let mut number = 1000;
+    while quick_in_a_row < 5 {
+        assert!(Instant::now() < deadline, "changes come late: the watch does not work");
+        number += 1;
+        let is_quick = write_and_see(store, view, number).await < Duration::from_millis(400);
+        quick_in_a_row = if is_quick { quick_in_a_row + 1 } else { 0 };
+    }
+}
+
 /// Waits until the view is lost, and says how long it took.
 async fn until_lost(view: &mut watch::Receiver<StoreView>) -> Duration {
     let start = Instant::now();
@@ -77,6 +90,7 @@ async fn the_loss_of_any_one_etcd_member_goes_by() {
         number += 1;
         let took = write_and_see(store, &mut view, number).await;
         assert!(took < Duration::from_secs(4), "round {round}, the second time: {took:?}");
+        assert_watch_is_alive(store, &mut view).await;
         etcd.start_member(victim).unwrap();
         etcd.wait_until_healthy().await.unwrap();
     }
@@ -116,7 +130,7 @@ async fn the_loss_of_the_quorum_is_unknown_and_ends() {
         etcd.start_member(n).unwrap();
     }
     until(&mut view, "anything current", |_| true).await;
-    write_and_see(store, &mut view, 1).await;
+    assert_watch_is_alive(store, &mut view).await;
 }
 
 #[tokio::test]
@@ -137,7 +151,7 @@ async fn a_connection_that_fell_silent_is_left() {
         until(&mut view, &text, |cluster| shows(cluster, &text)).await;
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         assert!(view.borrow().current().is_some());
-        proxies[silent].set(Line::Cut);
+        assert_watch_is_alive(store, &mut view).await;
         proxies[silent].set(Line::Open);
     }
     for proxy in &proxies {
@@ -168,7 +182,7 @@ async fn a_watch_survives_compaction_while_it_was_cut_off() {
         let last = format!("{number}-4");
         let cluster = until(&mut view, &last, |cluster| shows(cluster, &last)).await;
         assert!(cluster.members.is_empty(), "a deletion in the gap is seen, too: {cluster:?}");
-        write_and_see(store, &mut view, number).await;
+        assert_watch_is_alive(store, &mut view).await;
     }
 }
 
@@ -191,7 +205,7 @@ async fn a_store_that_lost_its_data_is_seen_as_it_is() {
     assert!(cluster.own.is_empty(), "{cluster:?}");
     let outcome = store.renew(&me, lease, Duration::from_secs(60)).await;
     assert!(matches!(outcome, Ok(RenewOutcome::NotOurs { holder: None })), "{outcome:?}");
-    write_and_see(store, &mut view, 77).await;
+    assert_watch_is_alive(store, &mut view).await;
 }
 
 #[tokio::test]
