@@ -1,7 +1,10 @@
 //! The executable.
 
+mod ctl;
 mod demo;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -10,16 +13,37 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "pgward", version)]
 enum Cli {
+    /// Show a cluster and move its leader; also answers to the name patronictl
+    #[command(disable_help_flag = true)]
+    Ctl {
+        /// What patronictl takes; see `pgward ctl --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Run a whole cluster on this machine, to try things out
     Demo(demo::Args),
 }
 
+fn main() -> ExitCode {
+    if is_called("patronictl") {
+        return ctl::main(std::env::args_os());
+    }
+    match Cli::parse() {
+        Cli::Ctl { arguments } => ctl::main(std::iter::once(OsString::from("pgward ctl")).chain(arguments)),
+        Cli::Demo(args) => run(demo::main(args)),
+    }
+}
+
+/// True when the executable was started under this name, such as through a link.
+fn is_called(name: &str) -> bool {
+    let called = std::env::args_os().next();
+    called.is_some_and(|called| Path::new(&called).file_name().is_some_and(|file| file == name))
+}
+
+/// Runs a command on a runtime with all cores.
 #[tokio::main]
-async fn main() -> ExitCode {
-    let outcome = match Cli::parse() {
-        Cli::Demo(args) => demo::main(args).await,
-    };
-    outcome.unwrap_or_else(|error| {
+async fn run(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    command.await.unwrap_or_else(|error| {
         eprintln!("pgward: {error:#}");
         ExitCode::FAILURE
     })

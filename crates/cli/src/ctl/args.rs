@@ -1,0 +1,237 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::plan::Wishes;
+use super::sheet::Format;
+
+/// Shows a cluster and moves its leader.
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = true, subcommand_required = true)]
+pub(super) struct Arguments {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(super) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options that stand before the command.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// The configuration file; a complete agent configuration works too. [default: ~/.config/patroni/patronictl.yaml]
+    #[arg(short, long, value_name = "FILE", env = "PATRONICTL_CONFIG_FILE", hide_env_values = true)]
+    pub(super) config_file: Option<PathBuf>,
+    /// The store, such as etcd3://10.0.0.1:2379/service, instead of the one in the configuration
+    #[arg(short, long, alias = "dcs", value_name = "URL", env = "DCS_URL", hide_env_values = true)]
+    pub(super) dcs_url: Option<String>,
+    /// Accept any certificate of the members' REST API
+    #[arg(short = 'k', long)]
+    pub(super) insecure: bool,
+    /// How long the store may take to answer
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(super) timeout: Duration,
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show the members of a cluster
+    List(ListArguments),
+    /// Show the members of a cluster as a tree of who replicates from whom
+    Topology(TopologyArguments),
+    /// Hand the leadership over to another member, now or later
+    Switchover(SwitchoverArguments),
+    /// Give the leadership to a named member, even when there is no leader
+    Failover(FailoverArguments),
+    /// Show the timelines of a cluster
+    History(HistoryArguments),
+    /// Show the dynamic configuration
+    ShowConfig(ClusterArguments),
+    /// Print the address of a member for psql and other libpq programs
+    Dsn(DsnArguments),
+    /// Show the version of this command, and of the members of a cluster
+    Version(VersionArguments),
+    /// A command that this version does not have.
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// Repeating a command.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Watch {
+    /// Repeat every 2 seconds
+    #[arg(short = 'W')]
+    every_two_seconds: bool,
+    /// Repeat every SECONDS
+    #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
+    watch: Option<Duration>,
+}
+
+impl Watch {
+    /// The pause between two repetitions; `None` for once.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        self.watch.or(self.every_two_seconds.then_some(Duration::from_secs(2)))
+    }
+}
+
+/// `--group`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Group {
+    /// The Citus group
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) group: Option<u32>,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// The clusters; the configured one when left out
+    pub(super) clusters: Vec<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// Show all columns, also those without content
+    #[arg(short, long)]
+    pub(super) extended: bool,
+    /// Print the time first
+    #[arg(short, long)]
+    pub(super) timestamp: bool,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) format: Format,
+    #[command(flatten)]
+    pub(super) watch: Watch,
+}
+
+/// `topology`.
+#[derive(Debug, Args)]
+pub(super) struct TopologyArguments {
+    /// The clusters; the configured one when left out
+    pub(super) clusters: Vec<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    #[command(flatten)]
+    pub(super) watch: Watch,
+}
+
+/// `switchover`.
+#[derive(Debug, Args)]
+pub(super) struct SwitchoverArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// The member that leads now
+    #[arg(long, visible_alias = "primary", value_name = "MEMBER")]
+    pub(super) leader: Option<String>,
+    /// The former name of --leader.
+    #[arg(long, hide = true, conflicts_with = "leader", value_name = "MEMBER")]
+    pub(super) master: Option<String>,
+    /// The member that shall lead
+    #[arg(long, value_name = "MEMBER")]
+    pub(super) candidate: Option<String>,
+    /// When, in ISO 8601; `now` for at once
+    #[arg(long, value_name = "TIME")]
+    pub(super) scheduled: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+impl SwitchoverArguments {
+    /// The part that the plan is made of.
+    pub(super) fn wishes(&self) -> Wishes {
+        let leader = self.leader.clone().or_else(|| self.master.clone());
+        Wishes { leader, candidate: self.candidate.clone(), scheduled: self.scheduled.clone() }
+    }
+}
+
+/// `failover`.
+#[derive(Debug, Args)]
+pub(super) struct FailoverArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// The member that shall lead
+    #[arg(long, value_name = "MEMBER")]
+    pub(super) candidate: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+pub(super) struct HistoryArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+/// A command about one cluster without options of its own.
+#[derive(Debug, Args)]
+pub(super) struct ClusterArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+}
+
+/// `dsn`.
+#[derive(Debug, Args)]
+pub(super) struct DsnArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// The role of the member [default: leader]
+    #[arg(short, long, value_enum)]
+    pub(super) role: Option<WantedRole>,
+    /// The member
+    #[arg(short, long, value_name = "MEMBER")]
+    pub(super) member: Option<String>,
+}
+
+/// `version`.
+#[derive(Debug, Args)]
+pub(super) struct VersionArguments {
+    /// The cluster whose members to ask
+    pub(super) cluster: Option<String>,
+    /// Members to ask; all when left out
+    pub(super) members: Vec<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+}
+
+/// A role that a member is chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum WantedRole {
+    /// Holds the leader key.
+    Leader,
+    /// Holds the leader key and does not call itself the leader of a standby cluster.
+    Primary,
+    /// Holds the leader key and does not call itself a primary.
+    StandbyLeader,
+    /// Any other member.
+    Replica,
+    /// Any other member.
+    Standby,
+    /// Any member.
+    Any,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.trim().parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "not a positive number of seconds".to_owned())
+}

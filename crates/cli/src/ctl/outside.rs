@@ -1,0 +1,106 @@
+//! The real world: etcd, HTTP and the clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use http::Method;
+use jiff::Zoned;
+use pgward_agent::http::HttpClient;
+use pgward_core::cluster::{Cluster, FailoverRequest};
+use pgward_core::config::EtcdConfig;
+use pgward_store::{Condition, EtcdOptions, EtcdStore, Key, Store, prefix_of};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::args::Global;
+use super::settings::Settings;
+use super::world::{Answer, ClusterName, NoAnswer, Request, World};
+
+/// Connects where the configuration says.
+pub(super) struct Outside {
+    settings: Settings,
+    timeout: Duration,
+    http: HttpClient,
+}
+
+impl Outside {
+    /// Reads the configuration. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub(super) fn new(global: Global) -> anyhow::Result<Outside> {
+        let timeout = global.timeout;
+        let settings = Settings::load(&global)?;
+        let http = HttpClient::from_config(&settings.ctl).context("cannot use the TLS settings of `ctl`")?;
+        Ok(Outside { settings, timeout, http })
+    }
+
+    /// A store for one request: between two of them a person may think for long. It is closed with the guard.
+    fn store(&self, name: &ClusterName) -> anyhow::Result<(EtcdStore, DropGuard)> {
+        let closed = CancellationToken::new();
+        let options = etcd_options(self.settings.etcd()?, &self.settings.namespace, name);
+        Ok((EtcdStore::new(&options, closed.clone())?, closed.drop_guard()))
+    }
+
+    fn endpoints(&self) -> String {
+        self.settings.etcd().map_or_else(|_| String::new(), |etcd| etcd.endpoints.join(", "))
+    }
+}
+
+impl World for Outside {
+    fn configured_scope(&self) -> Option<String> {
+        self.settings.scope.clone()
+    }
+
+    fn configured_group(&self) -> Option<u32> {
+        self.settings.group
+    }
+
+    fn now(&self) -> Zoned {
+        Zoned::now()
+    }
+
+    async fn read(&self, name: &ClusterName) -> anyhow::Result<Arc<Cluster>> {
+        let (store, _guard) = self.store(name)?;
+        let cluster = store.read(self.timeout).await;
+        cluster.with_context(|| format!("cannot read cluster {} from etcd at {}", name.scope, self.endpoints()))
+    }
+
+    async fn call(&self, url: &str, request: Request, timeout: Duration) -> Result<Answer, NoAnswer> {
+        let (method, body) = match request {
+            Request::Get => (Method::GET, None),
+            Request::Post(body) => (Method::POST, Some(body)),
+        };
+        match self.http.request(method, url, body.as_ref(), timeout).await {
+            Ok(response) => Ok(Answer { status: response.status, body: response.text() }),
+            Err(error) if error.is_unsent() => Err(NoAnswer::Unsent(error.into())),
+            Err(error) => Err(NoAnswer::Lost(error.into())),
+        }
+    }
+
+    async fn request_failover(&self, name: &ClusterName, request: &FailoverRequest) -> anyhow::Result<()> {
+        let (store, _guard) = self.store(name)?;
+        let written = store.write(&Key::Failover, &request.to_value(), Condition::Always, None, self.timeout).await;
+        written.with_context(|| format!("cannot write the request to etcd at {}", self.endpoints()))?;
+        Ok(())
+    }
+}
+
+fn etcd_options(etcd: &EtcdConfig, namespace: &str, name: &ClusterName) -> EtcdOptions {
+    let scope = match name.group {
+        Some(group) => format!("{}/{group}", name.scope),
+        None => name.scope.clone(),
+    };
+    EtcdOptions {
+        endpoints: etcd.endpoints.clone(),
+        // One request does not pay for a discovery; the configured endpoints have to do.
+        discover_members: false,
+        srv: etcd.srv.as_ref().map(|srv| srv.domain.clone()),
+        username: etcd.username.clone(),
+        password: etcd.password.as_ref().map(|password| password.expose().to_owned()),
+        ca_cert: etcd.cacert.clone(),
+        cert: etcd.cert.clone(),
+        key: etcd.key.clone(),
+        prefix: prefix_of(namespace, &scope),
+    }
+}
