@@ -14,7 +14,7 @@ use crate::clock::boot_now;
 
 /// What a running action shares with the cycle.
 #[derive(Clone, Default)]
-pub struct Progress {
+pub(crate) struct Progress {
     committed: Arc<AtomicBool>,
     /// Asks the action to end before its critical part is over.
     pub cancel: CancellationToken,
@@ -22,7 +22,7 @@ pub struct Progress {
 
 impl Progress {
     /// The part that can be cancelled without a trace is over. False: it was cancelled before.
-    pub fn commit(&self) -> bool {
+    pub(crate) fn commit(&self) -> bool {
         self.committed.store(true, Ordering::SeqCst);
         !self.cancel.is_cancelled()
     }
@@ -36,7 +36,7 @@ struct Running {
 }
 
 /// Starts actions and collects how they ended.
-pub struct Actions {
+pub(crate) struct Actions {
     running: Option<Running>,
     /// The checkpoint after a promotion runs beside other actions.
     beside: Option<Running>,
@@ -56,7 +56,7 @@ impl Default for Actions {
 
 impl Actions {
     /// Starts an action. The caller has made sure that none runs.
-    pub fn start<F>(&mut self, kind: ActionKind, work: impl FnOnce(Progress) -> F)
+    pub(crate) fn start<F>(&mut self, kind: ActionKind, work: impl FnOnce(Progress) -> F)
     where
         F: Future<Output = Outcome> + Send + 'static,
     {
@@ -84,7 +84,7 @@ impl Actions {
     }
 
     /// The action that keeps others from starting.
-    pub fn running(&self) -> Option<RunningAction> {
+    pub(crate) fn running(&self) -> Option<RunningAction> {
         self.running.as_ref().map(|running| RunningAction {
             kind: running.kind,
             since: running.since,
@@ -94,14 +94,14 @@ impl Actions {
     }
 
     /// Asks the running action to end.
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         if let Some(running) = &self.running {
             running.progress.cancel.cancel();
         }
     }
 
     /// Cancels whatever runs and waits until it has ended: before a demotion that cannot wait its turn.
-    pub async fn cancel_and_wait(&mut self) {
+    pub(crate) async fn cancel_and_wait(&mut self) {
         self.cancel();
         while self.running.is_some() {
             let _ = self.next_ended().await;
@@ -109,7 +109,7 @@ impl Actions {
     }
 
     /// Waits for an action to end. Can be cancelled.
-    pub async fn next_ended(&mut self) -> Finished {
+    pub(crate) async fn next_ended(&mut self) -> Finished {
         loop {
             let crashed = async {
                 match &mut self.running {

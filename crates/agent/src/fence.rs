@@ -34,7 +34,11 @@ struct State {
 
 /// Shared by the cycle and the lease task.
 #[derive(Clone)]
-pub struct Fence(Arc<Mutex<State>>);
+pub struct Fence {
+    state: Arc<Mutex<State>>,
+    /// Orders reach the fencer in the order in which they were decided: an overtaken one could arm a standby.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 /// The fencer did not confirm: PostgreSQL must not become writable, or must stop.
 #[derive(Debug, thiserror::Error)]
@@ -69,11 +73,11 @@ impl Order {
 impl Fence {
     /// A fence that protects nothing yet.
     pub fn new(fencer: FencerHandle) -> Self {
-        Fence(Arc::new(Mutex::new(State { fencer, protected: None, deadline: None })))
+        Fence { state: Arc::new(Mutex::new(State { fencer, protected: None, deadline: None })), turn: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) -> Option<Order> {
@@ -88,6 +92,7 @@ impl Fence {
     /// # Errors
     /// [`NotFenced`] when there is no lease, or the fencer does not confirm in time.
     pub async fn protect(&self, protected: Protected) -> Result<(), NotFenced> {
+        let _turn = self.turn.lock().await;
         match self.change(|state| state.protected = Some(protected)) {
             Some(order) => Ok(order.give().await?),
             None => Err(NotFenced::NoLease),
@@ -96,6 +101,7 @@ impl Fence {
 
     /// Moves the deadline: a renewal that was sent at `sent` was confirmed.
     pub async fn extend(&self, sent: BootInstant, ttl: Duration, epoch: Revision) {
+        let _turn = self.turn.lock().await;
         let deadline = (fence_deadline(sent, ttl), epoch);
         if let Some(order) = self.change(|state| state.deadline = Some(deadline))
             && let Err(problem) = order.give().await
@@ -107,6 +113,7 @@ impl Fence {
 
     /// Ends the protection: PostgreSQL is a standby, or has stopped.
     pub async fn disarm(&self) {
+        let _turn = self.turn.lock().await;
         let (fencer, was_protected) = {
             let mut state = self.lock();
             (state.fencer.clone(), state.protected.take().is_some())
@@ -133,6 +140,7 @@ impl Fence {
     /// When none can be started: PostgreSQL must not stay writable then.
     pub async fn replace(&self, settings: FencerSettings) -> Result<(), NotFenced> {
         let fencer = FencerHandle::start_or_adopt(settings).await?;
+        let _turn = self.turn.lock().await;
         match self.change(|state| state.fencer = fencer) {
             Some(order) => Ok(order.give().await?),
             None => Ok(()),

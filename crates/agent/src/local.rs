@@ -8,11 +8,11 @@ use pgward_postgres::Postmaster;
 
 /// The state that actions change and the cycle reads.
 #[derive(Clone)]
-pub struct Local(Arc<Mutex<LocalState>>);
+pub(crate) struct Local(Arc<Mutex<LocalState>>);
 
 /// See [`Local`].
 #[derive(Clone)]
-pub struct LocalState {
+pub(crate) struct LocalState {
     /// What PostgreSQL is doing, as far as we made it so or saw it.
     pub state: PostgresState,
     /// The cached role (IN-P2).
@@ -27,7 +27,7 @@ pub struct LocalState {
 
 impl Local {
     /// Nothing known yet.
-    pub fn new(role: MemberRole) -> Self {
+    pub(crate) fn new(role: MemberRole) -> Self {
         Local(Arc::new(Mutex::new(LocalState {
             state: PostgresState::Stopped,
             role,
@@ -42,27 +42,27 @@ impl Local {
     }
 
     /// A copy of the present state.
-    pub fn get(&self) -> LocalState {
+    pub(crate) fn get(&self) -> LocalState {
         self.lock().clone()
     }
 
     /// Changes it.
-    pub fn update(&self, change: impl FnOnce(&mut LocalState)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut LocalState)) {
         change(&mut self.lock());
     }
 
     /// Sets what PostgreSQL is doing.
-    pub fn set_state(&self, state: PostgresState) {
+    pub(crate) fn set_state(&self, state: PostgresState) {
         self.lock().state = state;
     }
 
     /// Sets the role.
-    pub fn set_role(&self, role: MemberRole) {
+    pub(crate) fn set_role(&self, role: MemberRole) {
         self.lock().role = role;
     }
 
     /// A postmaster was spawned.
-    pub fn started(&self, postmaster: Postmaster, now: BootInstant) {
+    pub(crate) fn started(&self, postmaster: Postmaster, now: BootInstant) {
         let mut local = self.lock();
         local.state = PostgresState::Starting;
         local.postmaster = Some(postmaster);
@@ -71,14 +71,14 @@ impl Local {
     }
 
     /// The server accepts connections.
-    pub fn accepts(&self) {
+    pub(crate) fn accepts(&self) {
         let mut local = self.lock();
         local.state = PostgresState::Running;
         local.starting_since = None;
     }
 
     /// The postmaster is gone; `state` says why.
-    pub fn ended(&self, state: PostgresState) {
+    pub(crate) fn ended(&self, state: PostgresState) {
         let mut local = self.lock();
         local.state = state;
         local.postmaster = None;

@@ -14,7 +14,7 @@ use crate::rest::{NodeView, OperationFuture, Operations};
 use crate::server::Server;
 
 /// The doors of this agent.
-pub struct Doors<S> {
+pub(crate) struct Doors<S> {
     /// The store.
     pub store: S,
     /// Asks other members.
@@ -54,9 +54,12 @@ impl<S: Store> Operations for Doors<S> {
     }
 
     fn fresh_facts(&self) -> OperationFuture<'_, Option<ServerFacts>> {
-        let leader_timeline = self.node.borrow().cluster.as_ref().and_then(|cluster| {
-            cluster.leader_member().and_then(|leader| leader.timeline())
-        });
+        let leader_timeline = self
+            .node
+            .borrow()
+            .cluster
+            .as_ref()
+            .and_then(|cluster| cluster.leader_member().and_then(|leader| leader.timeline()));
         Box::pin(self.server.fresh_facts(leader_timeline))
     }
 

@@ -11,7 +11,12 @@ use pgward_core::names::MemberName;
 use crate::http::{HttpClient, poll_peers};
 
 /// Polls `names`, by the addresses that the store has for them now, or had when there last was a leader.
-pub async fn poll(client: &HttpClient, cluster: &Arc<Cluster>, memory: &Memory, names: &BTreeSet<MemberName>) -> PeerPoll {
+pub(crate) async fn poll(
+    client: &HttpClient,
+    cluster: &Arc<Cluster>,
+    memory: &Memory,
+    names: &BTreeSet<MemberName>,
+) -> PeerPoll {
     let record = |name: &MemberName| -> Option<&Member> {
         let before = || memory.last_led.as_ref().and_then(|last| last.members.get(name));
         cluster.members.get(name).or_else(before)

@@ -17,7 +17,7 @@ pub const COMPATIBLE_VERSION: &str = "4.1.5";
 
 /// The parts of a member record.
 #[derive(Clone, Debug)]
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// `postgres://host:port/database`.
     pub conn_url: &'a str,
     /// `http://host:port/patroni`.
@@ -46,7 +46,7 @@ pub struct Record<'a> {
 
 impl Record<'_> {
     /// The value of `members/<name>`.
-    pub fn to_value(&self) -> String {
+    pub(crate) fn to_value(&self) -> String {
         let mut fields = Map::new();
         let mut put = |key: &str, value: Value| fields.insert(key.to_owned(), value);
         put("conn_url", self.conn_url.into());
@@ -93,7 +93,13 @@ impl Record<'_> {
 
 /// The status that a leader publishes: its position, the slots of the others and its own, and the members that its
 /// slots are kept for (STS-1, STS-2).
-pub fn status(cluster: &Cluster, me: &MemberName, position: Lsn, slots: &BTreeMap<String, Lsn>, keep: bool) -> Status {
+pub(crate) fn status(
+    cluster: &Cluster,
+    me: &MemberName,
+    position: Lsn,
+    slots: &BTreeMap<String, Lsn>,
+    keep: bool,
+) -> Status {
     if !keep {
         return Status { optime: Some(position), slots: None, retain_slots: None };
     }

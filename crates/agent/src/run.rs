@@ -8,6 +8,7 @@ use std::time::Duration;
 use pgward_core::cluster::{Cluster, MemberRole};
 use pgward_core::config::{BasicAuth, DynamicConfig, InvalidDynamicConfig, LocalConfig};
 use pgward_core::decide::Memory;
+use pgward_core::decide::view::Lease;
 use pgward_store::{EtcdOptions, EtcdStore, Store, StoreError, StoreView};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -139,6 +140,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         dynamic,
         dynamic_revision: None,
         decided_on,
+        decided_lease: Lease::None,
         store: store.clone(),
         store_view,
         lease,

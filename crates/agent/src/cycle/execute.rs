@@ -15,6 +15,9 @@ use crate::peers;
 use crate::server::Seen;
 use crate::work;
 
+/// Pause before what failed is decided anew, when nothing happens before.
+const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl<S: Store> Cycle<S> {
     /// Runs the effects in their order; the first that fails drops the rest.
     pub(super) async fn execute(&mut self, decision: &Decision, view: &View) -> Pass {
@@ -30,7 +33,8 @@ impl<S: Store> Cycle<S> {
                 Ok(Next::Exit { code, leave_postgres }) => return Pass::Exit { code, leave_postgres },
                 Err(problem) => {
                     warn!(?effect, error = %problem, "could not be carried out; decides anew");
-                    return Pass::Settled(decision.wake_at);
+                    let soon = Some(boot_now() + RETRY_PAUSE);
+                    return Pass::Settled(decision.clone().and_wake_at(soon).wake_at);
                 }
             }
         }
@@ -148,8 +152,7 @@ impl<S: Store> Cycle<S> {
             Effect::Clone { source: name, wipe } => {
                 let (source, wipe) = (source(name)?, *wipe);
                 self.fence.disarm().await;
-                self.actions
-                    .start(ActionKind::Clone, |progress| work::clone(server, local, source, wipe, progress));
+                self.actions.start(ActionKind::Clone, |progress| work::clone(server, local, source, wipe, progress));
             }
             Effect::Start(StartAs::Primary) => {
                 self.fence.protect(Protected::BeforeStart).await?;
@@ -165,8 +168,7 @@ impl<S: Store> Cycle<S> {
                 let Some(postmaster) = local.get().postmaster else {
                     return Err(Problem::Lost("the postmaster has ended"));
                 };
-                let protected =
-                    Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
+                let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
                 self.fence.protect(protected).await?;
                 let promote =
                     work::Promote { server, local, lease: self.lease.clone(), limit: self.dynamic.timing.loop_wait };
@@ -302,10 +304,7 @@ enum Next {
     /// A task was started or asked to end; its end wakes the cycle.
     Started,
     /// The agent ends.
-    Exit {
-        code: u8,
-        leave_postgres: bool,
-    },
+    Exit { code: u8, leave_postgres: bool },
 }
 
 /// Why an effect was not carried out.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use pgward_core::cluster::{Cluster, KeyWarning, Revision};
 use pgward_core::config::{DynamicConfig, LocalConfig};
 use pgward_core::decide::peers::PeerPoll;
-use pgward_core::decide::view::Finished;
+use pgward_core::decide::view::{Finished, Lease};
 use pgward_core::decide::{Decision, Effect, Memory, Reason, decide};
 use pgward_core::time::BootInstant;
 use pgward_store::{Store, StoreView};
@@ -28,19 +28,20 @@ use crate::clock::boot_now;
 use crate::fence::Fence;
 use crate::fencer::{FencerSettings, Lost};
 use crate::http::HttpClient;
-use crate::lease::{LeaseHandle, LeaseTimes};
+use crate::lease::{LeaseHandle, LeaseState, LeaseTimes};
 use crate::local::Local;
 use crate::rest::view::NodeView;
 use crate::server::{Seen, Server};
 
 /// Everything the cycle works with.
-pub struct Cycle<S: Store> {
+pub(crate) struct Cycle<S: Store> {
     pub(crate) config: Arc<LocalConfig>,
     pub(crate) dynamic: Arc<DynamicConfig>,
     pub(crate) dynamic_revision: Option<Revision>,
     pub(crate) store: S,
     pub(crate) store_view: watch::Receiver<StoreView>,
     pub(crate) decided_on: StoreView,
+    pub(crate) decided_lease: Lease,
     pub(crate) lease: LeaseHandle,
     pub(crate) fence: Fence,
     pub(crate) fencer_settings: FencerSettings,
@@ -69,15 +70,12 @@ enum Pass {
     /// The decision changed what it was based on: look again at once.
     Again,
     /// The agent ends.
-    Exit {
-        code: u8,
-        leave_postgres: bool,
-    },
+    Exit { code: u8, leave_postgres: bool },
 }
 
 /// How the cycle ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// It was asked to.
     Asked,
     /// A decision ended the agent with this code.
@@ -89,7 +87,7 @@ const PASSES_MAX: usize = 12;
 
 impl<S: Store> Cycle<S> {
     /// Runs until `shutdown`, or until a decision ends the agent. Steps down before it returns.
-    pub async fn run(mut self, shutdown: CancellationToken) -> Ended {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Ended {
         loop {
             let wake_at = match self.passes().await {
                 Pass::Settled(wake_at) => wake_at,
@@ -109,7 +107,6 @@ impl<S: Store> Cycle<S> {
             let starting = postmaster.clone().filter(|_| self.local.get().starting_since.is_some());
             let significance = significance(&self.decided_on);
             let mut lease_state = self.lease.state();
-            lease_state.mark_unchanged();
             let ended = async {
                 match &postmaster {
                     Some(postmaster) => postmaster.exited().await,
@@ -126,7 +123,7 @@ impl<S: Store> Cycle<S> {
                 () = ended => info!("the postmaster has ended"),
                 lost = self.fence.lost() => self.replace_fencer(lost).await,
                 () = significant_change(&mut self.store_view, significance) => {}
-                Ok(()) = key_changed(&mut lease_state) => {}
+                () = key_changed(&mut lease_state, &self.decided_lease) => {}
                 () = self.wake.notified() => {}
                 () = self.server.becomes_ready(starting) => {}
                 () = sleep_until(until) => {}
@@ -243,20 +240,17 @@ impl<S: Store> Cycle<S> {
     }
 }
 
-/// Waits for what is proven about the leader key to change in kind: a renewal alone wakes nobody.
-async fn key_changed(state: &mut watch::Receiver<crate::lease::LeaseState>) -> Result<(), watch::error::RecvError> {
-    use pgward_core::decide::view::Lease;
+/// Waits for what is proven about the leader key to differ in kind from what was decided on: a renewal alone wakes
+/// nobody.
+async fn key_changed(state: &mut watch::Receiver<LeaseState>, decided_on: &Lease) {
     let kind = |key: &Lease| match key {
         Lease::None => (0, None),
         Lease::Held { epoch, .. } => (1, Some(*epoch)),
         Lease::NotOurs { .. } => (2, None),
     };
-    let before = kind(&state.borrow().key);
-    loop {
-        state.changed().await?;
-        if kind(&state.borrow().key) != before {
-            return Ok(());
-        }
+    // A lease task that has ended renews nothing: the tick and the deadlines go on.
+    if state.wait_for(|state| kind(&state.key) != kind(decided_on)).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -292,5 +286,9 @@ async fn significant_change(view: &mut watch::Receiver<StoreView>, before: Optio
 
 /// The times of the lease in a dynamic configuration.
 pub(crate) fn lease_times(dynamic: &DynamicConfig) -> LeaseTimes {
-    LeaseTimes { ttl: dynamic.timing.ttl, loop_wait: dynamic.timing.loop_wait, retry_timeout: dynamic.timing.retry_timeout }
+    LeaseTimes {
+        ttl: dynamic.timing.ttl,
+        loop_wait: dynamic.timing.loop_wait,
+        retry_timeout: dynamic.timing.retry_timeout,
+    }
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use pgward_core::cluster::{MemberRole, PostgresState};
 use pgward_core::decide::follow;
-use pgward_core::decide::view::{OwnTags, Postgres, RecoveryDiff, Settings, Store as SeenStore, View};
+use pgward_core::decide::view::{
+    ActionKind, Finished, Outcome, OwnTags, Postgres, RecoveryDiff, Settings, Store as SeenStore, View,
+};
 use pgward_core::time::WallTime;
 use pgward_store::{Store, StoreView};
 use tracing::warn;
@@ -32,19 +34,17 @@ impl<S: Store> Cycle<S> {
             }
             SeenStore::Current(_) | SeenStore::Lost { .. } => None,
         };
-        let known_timeline = match &store {
-            SeenStore::Current(cluster) => cluster.timeline(),
-            SeenStore::Lost { .. } => None,
-        };
         let leader_timeline = match &store {
             SeenStore::Current(cluster) => cluster.leader_member().and_then(|leader| leader.timeline()),
             SeenStore::Lost { .. } => None,
         };
         let busy = self.actions.running();
-        let look = Look { upstream, known_timeline, leader_timeline, busy: busy.as_ref().map(|action| action.kind) };
+        let look = Look { upstream, leader_timeline, busy: busy.as_ref().map(|action| action.kind) };
         let seen = self.server.look(&self.local, &look).await;
         self.settle(&seen, busy.is_none());
         let local = self.local.get();
+        let lease = self.lease.now().key;
+        self.decided_lease = lease.clone();
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let view = View {
             now: boot_now(),
@@ -54,7 +54,7 @@ impl<S: Store> Cycle<S> {
             may_bootstrap: self.config.bootstrap.is_some(),
             settings,
             store,
-            lease: self.lease.now().key,
+            lease,
             data_dir: seen.data_dir.clone(),
             postgres: Postgres {
                 state: local.state,
@@ -85,6 +85,8 @@ impl<S: Store> Cycle<S> {
                 self.local.ended(PostgresState::Crashed);
             } else if local.state == PostgresState::Starting && idle {
                 self.local.ended(PostgresState::StartFailed);
+                let output = self.server.instance().server_output_tail();
+                self.finished.push(Finished { kind: ActionKind::Start, outcome: Outcome::Failed(output) });
             } else if local.postmaster.is_some() && idle {
                 self.local.ended(PostgresState::Stopped);
             }

@@ -53,7 +53,7 @@ impl<S: Store> Cycle<S> {
         let positions = view.action.as_ref().is_none_or(|action| action.kind == ActionKind::Promote);
         let essential = Record {
             conn_url: self.server.conn_url(),
-            api_url: &self.server.api_url(),
+            api_url: self.server.api_url(),
             proxy_url: self.server.proxy_url(),
             state: local.state,
             role: local.role,

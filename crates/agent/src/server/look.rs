@@ -14,11 +14,9 @@ use crate::local::Local;
 use crate::rest::view::{ReplicationState, ServerFacts, WalPosition, Walsender};
 
 /// What a look is for.
-pub struct Look {
+pub(crate) struct Look {
     /// The upstream that a standby should have; the outer `None`: not known, do not compare.
     pub upstream: Option<Option<Member>>,
-    /// The newest timeline in the store's history.
-    pub known_timeline: Option<Timeline>,
     /// The timeline that the leader has published.
     pub leader_timeline: Option<Timeline>,
     /// The action that works on the server.
@@ -27,7 +25,7 @@ pub struct Look {
 
 /// What was seen.
 #[derive(Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The data directory.
     pub data_dir: DataDir,
     /// A postmaster is alive.
@@ -48,7 +46,7 @@ pub struct Seen {
 
 /// What decisions do not need and others want to know.
 #[derive(Clone, Default)]
-pub struct Details {
+pub(crate) struct Details {
     /// What a standby has received.
     pub received: Option<Lsn>,
     /// `streaming` or `in archive recovery`.
@@ -71,13 +69,15 @@ fn leaves_alone(busy: Option<ActionKind>) -> bool {
             | ActionKind::Rewind
             | ActionKind::ChangeUpstream,
         ) => true,
-        Some(ActionKind::Start | ActionKind::Promote | ActionKind::CheckDivergence | ActionKind::Checkpoint) | None => false,
+        Some(ActionKind::Start | ActionKind::Promote | ActionKind::CheckDivergence | ActionKind::Checkpoint) | None => {
+            false
+        }
     }
 }
 
 impl Server {
     /// Looks once. Never fails: what could not be seen is a value.
-    pub async fn look(&self, local: &Local, look: &Look) -> Seen {
+    pub(crate) async fn look(&self, local: &Local, look: &Look) -> Seen {
         let known = local.get();
         let mut seen = Seen {
             data_dir: self.data_dir(),
@@ -131,7 +131,7 @@ impl Server {
     }
 
     /// The facts for REST, asked anew: peers compare positions with them. `None` when the server does not answer.
-    pub async fn fresh_facts(&self, leader_timeline: Option<Timeline>) -> Option<ServerFacts> {
+    pub(crate) async fn fresh_facts(&self, leader_timeline: Option<Timeline>) -> Option<ServerFacts> {
         let options = MonitorOptions { slots: false, walsenders: true };
         let monitoring = self.0.instance.monitor(&options).await.ok()?;
         let timeline = self.timeline(&monitoring, leader_timeline).await;
@@ -199,12 +199,11 @@ impl Server {
             Some(ClusterState::InProduction) => ControlState::InProduction,
             Some(ClusterState::StartingUp) | None => ControlState::Other,
         };
-        let is_newer = self.0.instance.major_version().is_some_and(|major| major >= 15);
         Some(Control {
             state,
             rewind_possible: control.allows_rewind(),
             has_signal_file: self.0.instance.has_signal_file(),
-            has_backup_label: is_newer && self.0.instance.has_backup_label(),
+            has_backup_label: self.0.instance.has_backup_label(),
             checkpoint: control.checkpoint,
         })
     }
@@ -257,9 +256,10 @@ impl Server {
         postmaster: Option<&Postmaster>,
     ) -> view::RecoveryDiff {
         let wanted = self.recovery(upstream);
-        let receiver = monitoring.receiver.as_ref().map(|receiver| {
-            format!("{} {}", receiver.conninfo, receiver.slot.as_deref().unwrap_or_default())
-        });
+        let receiver = monitoring
+            .receiver
+            .as_ref()
+            .map(|receiver| format!("{} {}", receiver.conninfo, receiver.slot.as_deref().unwrap_or_default()));
         let made_of = (wanted.clone(), postmaster.map_or(0, Postmaster::pid), receiver.unwrap_or_default());
         if self.state().compared.as_ref() == Some(&made_of) {
             return view::RecoveryDiff::Same;

@@ -15,12 +15,12 @@ use pgward_postgres::{ConnInfo, Instance, RecoveryDiff, RecoverySettings};
 use serde_json::{Map, Value};
 use tracing::warn;
 
-pub use look::{Look, Seen};
-pub use operate::StopHow;
+pub(crate) use look::{Look, Seen};
+pub(crate) use operate::StopHow;
 
 /// Why an operation on the local server failed, with the output of what failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ServerError {
+pub(crate) enum ServerError {
     /// An operation of `pgward_postgres`.
     #[error(transparent)]
     Postgres(#[from] pgward_postgres::Error),
@@ -37,7 +37,7 @@ pub enum ServerError {
 
 /// What the configuration allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Diverged members are rewound.
     pub use_pg_rewind: bool,
     /// A failed rewind may end in a new copy.
@@ -50,7 +50,7 @@ pub struct Policy {
 
 /// The local server. Cloning gives another handle to the same one.
 #[derive(Clone)]
-pub struct Server(Arc<Inner>);
+pub(crate) struct Server(Arc<Inner>);
 
 struct Inner {
     instance: Instance,
@@ -76,7 +76,7 @@ struct State {
 
 impl Server {
     /// The server that `config` describes. `launcher` is this program. Touches nothing.
-    pub fn new(config: Arc<LocalConfig>, dynamic: &DynamicConfig, launcher: PathBuf) -> Server {
+    pub(crate) fn new(config: Arc<LocalConfig>, dynamic: &DynamicConfig, launcher: PathBuf) -> Server {
         let effective = Arc::new(EffectivePostgresql::merge(&config, dynamic));
         let url = |address: &dyn std::fmt::Display| format!("postgres://{address}/{}", effective.database);
         let conn_url = url(&config.postgresql.published_address());
@@ -99,7 +99,7 @@ impl Server {
     }
 
     /// The handle to the server's operations.
-    pub fn instance(&self) -> &Instance {
+    pub(crate) fn instance(&self) -> &Instance {
         &self.0.instance
     }
 
@@ -108,7 +108,7 @@ impl Server {
     }
 
     /// Takes over a changed dynamic configuration. Returns whether it changes anything for PostgreSQL.
-    pub fn set_dynamic(&self, dynamic: &DynamicConfig) -> bool {
+    pub(crate) fn set_dynamic(&self, dynamic: &DynamicConfig) -> bool {
         let effective = Arc::new(EffectivePostgresql::merge(&self.0.config, dynamic));
         let changed = {
             let mut state = self.state();
@@ -126,7 +126,7 @@ impl Server {
     }
 
     /// What the configuration allows.
-    pub fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> Policy {
         let effective = self.effective();
         Policy {
             use_pg_rewind: effective.use_pg_rewind,
@@ -137,22 +137,22 @@ impl Server {
     }
 
     /// `postgres://host:port/database`, as published.
-    pub fn conn_url(&self) -> &str {
+    pub(crate) fn conn_url(&self) -> &str {
         &self.0.conn_url
     }
 
     /// The REST address, as published.
-    pub fn api_url(&self) -> &str {
+    pub(crate) fn api_url(&self) -> &str {
         &self.0.api_url
     }
 
     /// The address of a proxy in front of this member, as published.
-    pub fn proxy_url(&self) -> Option<&str> {
+    pub(crate) fn proxy_url(&self) -> Option<&str> {
         self.0.proxy_url.as_deref()
     }
 
     /// Parameters that wait for a restart, as published.
-    pub fn pending_restart(&self) -> Map<String, Value> {
+    pub(crate) fn pending_restart(&self) -> Map<String, Value> {
         self.state().pending_restart.clone()
     }
 
@@ -163,9 +163,9 @@ impl Server {
     }
 
     fn reach(&self, member: &Member, credentials: pgward_postgres::Credentials) -> Result<ConnInfo, ServerError> {
-        let address = member.address().ok_or_else(|| {
-            ServerError::Unusable(format!("member {} has published no usable conn_url", member.name))
-        })?;
+        let address = member
+            .address()
+            .ok_or_else(|| ServerError::Unusable(format!("member {} has published no usable conn_url", member.name)))?;
         let settings = self.0.instance.settings();
         Ok(ConnInfo {
             host: Some(address.host),

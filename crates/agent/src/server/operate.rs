@@ -19,7 +19,7 @@ use crate::local::Local;
 
 /// How to stop the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopHow {
+pub(crate) enum StopHow {
     /// A checkpoint while clients still work, then a fast stop.
     FastWithCheckpoint,
     /// A fast stop.
@@ -30,7 +30,7 @@ pub enum StopHow {
 
 /// What a stop left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stopped {
+pub(crate) struct Stopped {
     /// The position to publish, after a stop in order of a primary.
     pub published: Option<Lsn>,
 }
@@ -77,17 +77,17 @@ impl Server {
     }
 
     /// Starts the server as primary. The caller holds the lease, or is creating a cluster that nobody knows yet.
-    pub async fn start_primary(&self) -> Result<Postmaster, ServerError> {
+    pub(crate) async fn start_primary(&self) -> Result<Postmaster, ServerError> {
         self.spawn(None).await
     }
 
     /// Starts the server as a standby.
-    pub async fn start_standby(&self, upstream: Option<&Member>) -> Result<Postmaster, ServerError> {
+    pub(crate) async fn start_standby(&self, upstream: Option<&Member>) -> Result<Postmaster, ServerError> {
         self.spawn(Some(upstream)).await
     }
 
     /// Waits until the server accepts connections.
-    pub async fn wait_accepting(&self, postmaster: &Postmaster) -> Result<(), ServerError> {
+    pub(crate) async fn wait_accepting(&self, postmaster: &Postmaster) -> Result<(), ServerError> {
         let limit = self.effective().pg_ctl_timeout;
         match self.0.instance.wait_accepting(postmaster, limit).await? {
             StartOutcome::Accepting(_) => Ok(()),
@@ -99,7 +99,7 @@ impl Server {
     }
 
     /// Resolves when a starting server accepts connections or has ended. Never, when none is starting. Can be dropped.
-    pub async fn becomes_ready(&self, starting: Option<Postmaster>) {
+    pub(crate) async fn becomes_ready(&self, starting: Option<Postmaster>) {
         const FOREVER: Duration = Duration::from_secs(86_400);
         match starting {
             Some(postmaster) => drop(self.0.instance.wait_accepting(&postmaster, FOREVER).await),
@@ -108,7 +108,7 @@ impl Server {
     }
 
     /// Stops the server and proves that it has ended. `limit` makes a fast stop an immediate one.
-    pub async fn stop(&self, how: StopHow, limit: Option<Duration>) -> Result<Stopped, ServerError> {
+    pub(crate) async fn stop(&self, how: StopHow, limit: Option<Duration>) -> Result<Stopped, ServerError> {
         let options = StopOptions {
             mode: if how == StopHow::Immediate { StopMode::Immediate } else { StopMode::Fast },
             checkpoint: how == StopHow::FastWithCheckpoint,
@@ -133,27 +133,27 @@ impl Server {
     }
 
     /// Asks the server to become primary, and returns at once (PRO-7).
-    pub async fn promote(&self) -> Result<(), ServerError> {
+    pub(crate) async fn promote(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.promote().await?)
     }
 
     /// Waits until it is.
-    pub async fn wait_promoted(&self, limit: Duration) -> Result<(), ServerError> {
+    pub(crate) async fn wait_promoted(&self, limit: Duration) -> Result<(), ServerError> {
         Ok(self.0.instance.wait_promoted(limit).await?)
     }
 
     /// Writes a checkpoint, however long it takes.
-    pub async fn checkpoint(&self) -> Result<(), ServerError> {
+    pub(crate) async fn checkpoint(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.checkpoint(None).await?)
     }
 
     /// Lets a paused replay go on.
-    pub async fn resume_replay(&self) -> Result<(), ServerError> {
+    pub(crate) async fn resume_replay(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.resume_replay().await?)
     }
 
     /// Points a running standby to another upstream, by a reload (FOL-10).
-    pub async fn reload_upstream(&self, upstream: Option<&Member>) -> Result<(), ServerError> {
+    pub(crate) async fn reload_upstream(&self, upstream: Option<&Member>) -> Result<(), ServerError> {
         let config = self.server_config(Some(upstream)).await?;
         self.0.instance.write_configuration(&config).await?;
         self.state().compared = None;
@@ -161,24 +161,30 @@ impl Server {
     }
 
     /// Writes the configuration of a running server anew and reloads it.
-    pub async fn apply_configuration(&self, upstream: Option<Option<&Member>>) -> Result<(), ServerError> {
+    pub(crate) async fn apply_configuration(&self, upstream: Option<Option<&Member>>) -> Result<(), ServerError> {
         let config = self.server_config(upstream).await?;
         if self.0.instance.write_configuration(&config).await? {
             info!("the configuration of PostgreSQL has changed: reloads it");
             self.0.instance.reload().await?;
         }
         let pending = self.0.instance.pending_restart(&config.parameters).await?;
-        let pending = pending.into_iter().map(|(name, change)| {
-            (name, json!({"old_value": change.old, "new_value": change.new}))
-        });
+        let pending =
+            pending.into_iter().map(|(name, change)| (name, json!({"old_value": change.old, "new_value": change.new})));
         self.state().pending_restart = pending.collect::<serde_json::Map<String, Value>>();
         Ok(())
     }
 
     /// Copies a member into the data directory. Without `wipe` the directory must be empty (INV-S11).
-    pub async fn clone_from(&self, source: &Member, wipe: bool, cancel: &CancellationToken) -> Result<(), ServerError> {
+    pub(crate) async fn clone_from(
+        &self,
+        source: &Member,
+        wipe: bool,
+        cancel: &CancellationToken,
+    ) -> Result<(), ServerError> {
         if !wipe && self.0.instance.data_dir_state() != pgward_postgres::DataDirState::Empty {
-            return Err(ServerError::Unusable("the data directory is not empty any more: it is not touched".to_owned()));
+            return Err(ServerError::Unusable(
+                "the data directory is not empty any more: it is not touched".to_owned(),
+            ));
         }
         self.0.instance.check_owner()?;
         let connection = self.replication_to(source)?;
@@ -196,7 +202,7 @@ impl Server {
     }
 
     /// initdb, with the options of the file.
-    pub async fn initdb(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
+    pub(crate) async fn initdb(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
         self.0.instance.check_owner()?;
         let bootstrap = self.0.config.bootstrap.clone().unwrap_or_default();
         let options = InitdbOptions { options: bootstrap.initdb };
@@ -208,7 +214,7 @@ impl Server {
     }
 
     /// BOO-10: roles, and the script of the user.
-    pub async fn post_bootstrap(&self) -> Result<(), ServerError> {
+    pub(crate) async fn post_bootstrap(&self) -> Result<(), ServerError> {
         self.0.instance.create_roles().await?;
         let command = self.0.config.bootstrap.as_ref().and_then(|bootstrap| bootstrap.post_bootstrap.clone());
         if let Some(command) = command {
@@ -219,18 +225,18 @@ impl Server {
     }
 
     /// The system identifier of the data directory.
-    pub async fn system_id(&self) -> Result<String, ServerError> {
+    pub(crate) async fn system_id(&self) -> Result<String, ServerError> {
         let control = self.0.instance.control_data().await?;
         control.system_id.ok_or_else(|| ServerError::Unusable("the control data holds no system identifier".to_owned()))
     }
 
     /// BOO-8: renames the data directory to `….failed`.
-    pub async fn move_aside(&self) -> Result<(), ServerError> {
+    pub(crate) async fn move_aside(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.move_data_dir_aside(".failed").await?)
     }
 
     /// DEM-12: false only when it is certain that the server accepts no writes.
-    pub async fn may_be_writable(&self, local: &Local) -> bool {
+    pub(crate) async fn may_be_writable(&self, local: &Local) -> bool {
         match self.0.instance.postmaster() {
             Ok(None) => local.get().postmaster.is_some_and(|postmaster| postmaster.is_alive()),
             Ok(Some(_)) => {
@@ -242,21 +248,22 @@ impl Server {
     }
 
     /// True when members have come or gone since the slots were made.
-    pub fn slots_are_for_others(&self, cluster: &Cluster) -> bool {
+    pub(crate) fn slots_are_for_others(&self, cluster: &Cluster) -> bool {
         let members = cluster.members.keys().map(ToString::to_string);
         !members.eq(self.state().slots_for.iter().cloned())
     }
 
     /// Brings the physical slots in line: creates what is missing, drops what nobody needs, moves unused ones forward
     /// (SLT-2…6). Slots in use, and logical ones, are left alone.
-    pub async fn sync_slots(
+    pub(crate) async fn sync_slots(
         &self,
         cluster: &Cluster,
         wanted: &BTreeMap<String, WantedSlot>,
         drop_unknown: bool,
     ) -> Result<(), ServerError> {
         let options = pgward_postgres::MonitorOptions { slots: true, walsenders: false };
-        let seen = self.0.instance.monitor(&options).await.map_err(|problem| ServerError::Unusable(problem.to_string()))?;
+        let seen =
+            self.0.instance.monitor(&options).await.map_err(|problem| ServerError::Unusable(problem.to_string()))?;
         let present: BTreeMap<&str, &pgward_postgres::Slot> =
             seen.slots.iter().map(|slot| (slot.name.as_str(), slot)).collect();
         for (name, slot) in &present {
@@ -270,7 +277,9 @@ impl Server {
             match present.get(name.as_str()) {
                 Some(slot) if slot.restart.is_some() && !slot.lost => {
                     let target = want.advance_to.map(|lsn| lsn.min(seen.position()));
-                    if let Some(target) = target.filter(|lsn| !slot.active && !want.expected_active && Some(*lsn) > slot.restart) {
+                    if let Some(target) =
+                        target.filter(|lsn| !slot.active && !want.expected_active && Some(*lsn) > slot.restart)
+                    {
                         self.0.instance.advance_slot(name, target).await?;
                     }
                 }

@@ -12,7 +12,7 @@ use super::{Server, ServerError};
 impl Server {
     /// Collects what tells whether this server has left the leader's history (RWD-3, RWD-4). What cannot be known is
     /// said, never guessed.
-    pub async fn divergence_facts(&self, leader: &Member) -> DivergenceFacts {
+    pub(crate) async fn divergence_facts(&self, leader: &Member) -> DivergenceFacts {
         let local = match self.local_position().await {
             Ok(Some(local)) => local,
             Ok(None) => return DivergenceFacts::LocalUnknown("the control data tell no position".to_owned()),
@@ -31,8 +31,10 @@ impl Server {
     async fn leader_history(
         &self,
         leader: &Member,
-    ) -> Result<Option<(pgward_core::wal::Timeline, Vec<(pgward_core::wal::Timeline, pgward_core::wal::Lsn)>)>, ServerError>
-    {
+    ) -> Result<
+        Option<(pgward_core::wal::Timeline, Vec<(pgward_core::wal::Timeline, pgward_core::wal::Lsn)>)>,
+        ServerError,
+    > {
         if self.is_recovering(leader).await? {
             return Ok(None);
         }
@@ -68,7 +70,7 @@ impl Server {
     }
 
     /// Recovers a server that was not stopped in order, without letting anybody in (REC-13).
-    pub async fn crash_recover(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
+    pub(crate) async fn crash_recover(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
         self.instance().check_owner()?;
         self.instance().kill_leftovers(std::time::Duration::from_secs(2)).await?;
         self.instance().single_user_recovery(cancel).await?;
@@ -77,7 +79,7 @@ impl Server {
     }
 
     /// Rewinds from a primary (RWD-9). The server is down.
-    pub async fn rewind(&self, source: &Member, cancel: &CancellationToken) -> Result<(), ServerError> {
+    pub(crate) async fn rewind(&self, source: &Member, cancel: &CancellationToken) -> Result<(), ServerError> {
         if self.is_recovering(source).await? {
             return Err(ServerError::Unusable(format!("{} is still in recovery: it is no source", source.name)));
         }
@@ -95,12 +97,12 @@ impl Server {
     }
 
     /// RWD-11: whether the source of a failed rewind is there and a primary.
-    pub async fn is_primary_reachable(&self, source: &Member) -> bool {
+    pub(crate) async fn is_primary_reachable(&self, source: &Member) -> bool {
         self.is_recovering(source).await.is_ok_and(|recovering| !recovering)
     }
 
     /// RWD-1, RWD-11: the control data still allow a rewind.
-    pub async fn allows_rewind(&self) -> bool {
+    pub(crate) async fn allows_rewind(&self) -> bool {
         self.instance().control_data().await.is_ok_and(|control| control.allows_rewind())
     }
 }

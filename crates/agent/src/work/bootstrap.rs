@@ -18,7 +18,7 @@ use crate::local::Local;
 use crate::server::{Server, ServerError, StopHow};
 
 /// Creates a cluster on an empty directory.
-pub struct Bootstrap<S> {
+pub(crate) struct Bootstrap<S> {
     /// The store.
     pub store: S,
     /// Takes the leader key at the end.
@@ -51,7 +51,7 @@ enum Problem {
 
 impl<S: Store> Bootstrap<S> {
     /// BOO-1…11. Losing the race is no failure; a failure moves what was created aside (BOO-8).
-    pub async fn run(self, progress: Progress) -> Outcome {
+    pub(crate) async fn run(self, progress: Progress) -> Outcome {
         match self.claim().await {
             Ok(true) => {}
             Ok(false) => return Outcome::Cancelled, // BOO-4

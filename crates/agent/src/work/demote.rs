@@ -16,7 +16,7 @@ use crate::local::Local;
 use crate::server::{Server, StopHow};
 
 /// Steps down. Whether and whom to follow afterwards is for the next decision, except offline (DCSF-8).
-pub struct Demote<S> {
+pub(crate) struct Demote<S> {
     /// How.
     pub mode: DemoteMode,
     /// The server.
@@ -35,7 +35,7 @@ pub struct Demote<S> {
 
 impl<S: Store> Demote<S> {
     /// DEM-2…13.
-    pub async fn run(self) -> Outcome {
+    pub(crate) async fn run(self) -> Outcome {
         info!(mode = ?self.mode, "steps down");
         let how = match self.mode {
             DemoteMode::Graceful => StopHow::FastWithCheckpoint,

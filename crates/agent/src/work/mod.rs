@@ -9,9 +9,9 @@ use pgward_core::cluster::{Member, MemberRole, PostgresState};
 use pgward_core::decide::view::Outcome;
 use tracing::info;
 
-pub use bootstrap::Bootstrap;
-pub use demote::Demote;
-pub use promote::Promote;
+pub(crate) use bootstrap::Bootstrap;
+pub(crate) use demote::Demote;
+pub(crate) use promote::Promote;
 
 use crate::action::Progress;
 use crate::clock::boot_now;
@@ -28,7 +28,7 @@ fn outcome(result: Result<(), ServerError>) -> Outcome {
 
 /// Copies a member (BOO-5). `wipe` was allowed by an operator's setting and decided on; without it only an empty
 /// directory is filled (INV-S11).
-pub async fn clone(server: Server, local: Local, source: Member, wipe: bool, progress: Progress) -> Outcome {
+pub(crate) async fn clone(server: Server, local: Local, source: Member, wipe: bool, progress: Progress) -> Outcome {
     if wipe {
         let stopped = server.stop(StopHow::Immediate, None).await;
         local.ended(PostgresState::Stopped);
@@ -52,7 +52,7 @@ pub async fn clone(server: Server, local: Local, source: Member, wipe: bool, pro
 }
 
 /// Starts the server as primary on its timeline (REC-3). The fencer was armed before.
-pub async fn start_primary(server: Server, local: Local, fence: Fence) -> Outcome {
+pub(crate) async fn start_primary(server: Server, local: Local, fence: Fence) -> Outcome {
     local.set_role(MemberRole::Primary);
     match server.start_primary().await {
         Ok(postmaster) => {
@@ -72,7 +72,7 @@ pub async fn start_primary(server: Server, local: Local, fence: Fence) -> Outcom
 }
 
 /// Starts the server as a standby (REC-7, REC-11).
-pub async fn start_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
+pub(crate) async fn start_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
     local.set_role(MemberRole::Replica);
     match server.start_standby(upstream.as_ref()).await {
         Ok(postmaster) => {
@@ -87,7 +87,7 @@ pub async fn start_standby(server: Server, local: Local, upstream: Option<Member
 }
 
 /// Stops a standby and starts it with another upstream (FOL-10).
-pub async fn restart_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
+pub(crate) async fn restart_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
     local.set_state(PostgresState::Stopping);
     if let Err(problem) = server.stop(StopHow::Fast, None).await {
         local.set_state(PostgresState::StopFailed);
@@ -98,7 +98,7 @@ pub async fn restart_standby(server: Server, local: Local, upstream: Option<Memb
 }
 
 /// Stops a server that must not run on this directory (DIR-1).
-pub async fn stop_immediately(server: Server, local: Local) -> Outcome {
+pub(crate) async fn stop_immediately(server: Server, local: Local) -> Outcome {
     local.set_state(PostgresState::Stopping);
     let stopped = server.stop(StopHow::Immediate, None).await.map(|_| ());
     local.ended(if stopped.is_ok() { PostgresState::Stopped } else { PostgresState::StopFailed });
@@ -107,17 +107,17 @@ pub async fn stop_immediately(server: Server, local: Local) -> Outcome {
 }
 
 /// Recovers a crashed server in single-user mode (REC-13).
-pub async fn crash_recover(server: Server, progress: Progress) -> Outcome {
+pub(crate) async fn crash_recover(server: Server, progress: Progress) -> Outcome {
     outcome(server.crash_recover(&progress.cancel).await)
 }
 
 /// Collects what [`pgward_core::decide::rewind::judge`] needs (RWD-3, RWD-4).
-pub async fn check_divergence(server: Server, leader: Member) -> Outcome {
+pub(crate) async fn check_divergence(server: Server, leader: Member) -> Outcome {
     Outcome::Divergence(Box::new(server.divergence_facts(&leader).await))
 }
 
 /// Rewinds from the leader (RWD-9). The server is stopped first, in order.
-pub async fn rewind(server: Server, local: Local, source: Member, progress: Progress) -> Outcome {
+pub(crate) async fn rewind(server: Server, local: Local, source: Member, progress: Progress) -> Outcome {
     local.set_state(PostgresState::Stopping);
     if let Err(problem) = server.stop(StopHow::Fast, None).await {
         local.set_state(PostgresState::StopFailed);
@@ -134,6 +134,6 @@ pub async fn rewind(server: Server, local: Local, source: Member, progress: Prog
 }
 
 /// The checkpoint that those who rewind from a new primary wait for (RWD-15).
-pub async fn checkpoint(server: Server) -> Outcome {
+pub(crate) async fn checkpoint(server: Server) -> Outcome {
     outcome(server.checkpoint().await)
 }

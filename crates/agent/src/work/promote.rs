@@ -13,7 +13,7 @@ use crate::local::Local;
 use crate::server::Server;
 
 /// Promotes the local server. The fencer guards it already.
-pub struct Promote {
+pub(crate) struct Promote {
     /// The server.
     pub server: Server,
     /// Its shared state.
@@ -26,7 +26,7 @@ pub struct Promote {
 
 impl Promote {
     /// PRO-7. Until promote is issued it can be cancelled without a trace.
-    pub async fn run(self, progress: Progress) -> Outcome {
+    pub(crate) async fn run(self, progress: Progress) -> Outcome {
         if !progress.commit() {
             return Outcome::Cancelled;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, MemberRole, PostgresState};
+use crate::cluster::Cluster;
 use crate::time::BootInstant;
 use crate::wal::Lsn;
 
@@ -106,8 +106,8 @@ impl Memory {
             self.retry_at = None;
             self.crash_recovery_tried = false;
             self.rejoin_waits_until = None;
-            if self.rewind == RewindState::Success {
-                self.rewind = RewindState::Initial; // RWD-16
+            if matches!(self.rewind, RewindState::Success | RewindState::NotNeeded) {
+                self.rewind = RewindState::Initial; // RWD-16: a later end of the server is compared anew.
             }
         }
     }
@@ -125,12 +125,19 @@ impl Memory {
                 self.rewind_error.clone_from(error);
                 self.check_again_at = Some(view.now + CHECK_AGAIN);
             }
-            (ActionKind::Promote, Outcome::Done) => self.checkpoint = CheckpointState::Due,
+            // A promotion that was not awaited to its end may still come to it.
+            (ActionKind::Promote, Outcome::Done | Outcome::Failed(_)) => self.checkpoint = CheckpointState::Due,
             (ActionKind::Promote, Outcome::Refused(why)) => self.refused = Some(why.clone()),
+            (ActionKind::Clone, Outcome::Done) => {
+                // A copy looks like a crashed primary and is none: it starts from its backup label.
+                self.rewind = RewindState::NotNeeded;
+                self.crash_recovery_tried = true;
+            }
             (ActionKind::Checkpoint, Outcome::Done) => self.checkpoint = CheckpointState::Done,
             (ActionKind::Checkpoint, _) => self.checkpoint = CheckpointState::Due,
             (ActionKind::Demote, _) => {
                 self.checkpoint = CheckpointState::Done;
+                self.rewind = RewindState::Initial; // DEM-1
                 self.rejoin_waits_until = Some(view.now + REJOIN_PATIENCE);
             }
             (ActionKind::Bootstrap, Outcome::Failed(error)) => self.bootstrap_failed = Some(error.clone()),
@@ -168,8 +175,5 @@ impl Memory {
     /// Notes what the decision ends with, for the next one.
     pub(super) fn conclude(&mut self, view: &View) {
         self.last_position = view.postgres.position();
-        if view.postgres.state == PostgresState::Running && view.postgres.role == MemberRole::Uninitialized {
-            self.recovering = false;
-        }
     }
 }

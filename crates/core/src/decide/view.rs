@@ -238,7 +238,7 @@ pub struct Control {
     pub rewind_possible: bool,
     /// `standby.signal` or `recovery.signal` exists.
     pub has_signal_file: bool,
-    /// `backup_label` exists and the server is 15 or newer (REC-5).
+    /// `backup_label` exists: the directory is a copy that was not started yet (REC-5).
     pub has_backup_label: bool,
     /// Location of the latest checkpoint.
     pub checkpoint: Option<Lsn>,

@@ -124,7 +124,13 @@ fn a_failed_rewind_wipes_only_what_an_operator_allowed_to_wipe() {
     };
     let clone = [Effect::Clone { source: "b".parse().unwrap(), wipe: true }];
     let allowed = Settings { wipe_on_rewind_failure: true, ..settings() };
-    check("no flag: starts and stays visibly broken", &stopped(settings()), &failed(), &standby_of(Some("b")), "REC-11");
+    check(
+        "no flag: starts and stays visibly broken",
+        &stopped(settings()),
+        &failed(),
+        &standby_of(Some("b")),
+        "REC-11",
+    );
     check("with the flag: copies anew", &stopped(allowed.clone()), &failed(), &clone, "RWD-12");
     let without_leader = View { store: Store::Current(Arc::new(three(None, &[]))), ..stopped(allowed) };
     check("no leader to copy from: wipes nothing", &without_leader, &failed(), &standby_of(None), "REC-11");
@@ -176,7 +182,12 @@ fn an_empty_directory_creates_or_copies_but_never_both() {
             none,
             "BOO-1",
         ),
-        ("not as a standby cluster", View { settings: Settings { standby_cluster: true, ..settings() }, ..empty(&[]) }, none, "INV-S25"),
+        (
+            "not as a standby cluster",
+            View { settings: Settings { standby_cluster: true, ..settings() }, ..empty(&[]) },
+            none,
+            "INV-S25",
+        ),
         ("somebody creates it: waits", empty(&[("initialize", "")]), none, "BOO-14"),
         (
             "somebody alive creates it: waits",
@@ -212,7 +223,8 @@ fn a_member_offering_itself_spares_the_leader() {
     let (b, b_value) = member("b", "primary");
     let (c, c_value) = member("c", "replica");
     let c_value = c_value.replacen('{', r#"{"tags":{"clonefrom":true},"#, 1);
-    let keys = [("leader", "b"), (b.as_str(), b_value.as_str()), (c.as_str(), c_value.as_str()), ("initialize", SYSTEM_ID)];
+    let keys =
+        [("leader", "b"), (b.as_str(), b_value.as_str()), (c.as_str(), c_value.as_str()), ("initialize", SYSTEM_ID)];
     let view = View {
         data_dir: DataDir::Empty,
         postgres: down(MemberRole::Uninitialized, PostgresState::Stopped, ControlState::Other),
@@ -254,7 +266,12 @@ fn a_foreign_or_unknown_directory_is_never_touched() {
             &[],
             "DIR-5",
         ),
-        ("unknown to the store, a replica runs: leaves it alone", unmanaged(with_id(None, replica)), &exit(true), "DIR-8"),
+        (
+            "unknown to the store, a replica runs: leaves it alone",
+            unmanaged(with_id(None, replica)),
+            &exit(true),
+            "DIR-8",
+        ),
         ("a replica we manage never restores it", with_id(None, replica), &[], "DIR-10"),
         (
             "unknown to the store, stopped: brings its identifier",
@@ -303,12 +320,7 @@ fn a_replica_follows_whoever_leads() {
             &[Effect::ResumeReplay],
             "FOL-7",
         ),
-        (
-            "a leader without a record is no reason to let go",
-            replica(three(Some("d"), &[])),
-            &[],
-            "FOL-13",
-        ),
+        ("a leader without a record is no reason to let go", replica(three(Some("d"), &[])), &[], "FOL-13"),
     ] {
         check(name, &view, &Memory::default(), effects, rule);
     }

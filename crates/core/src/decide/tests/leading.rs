@@ -108,11 +108,8 @@ fn a_leader_keeps_leading_only_under_a_proven_lease() {
 
 #[test]
 fn a_silent_store_wakes_the_cycle_when_the_lease_runs_out() {
-    let view = View {
-        store: Store::Lost { error: "timeout".to_owned() },
-        lease: held(10),
-        ..primary(three(Some("a"), &[]))
-    };
+    let view =
+        View { store: Store::Lost { error: "timeout".to_owned() }, lease: held(10), ..primary(three(Some("a"), &[])) };
     let (decision, _) = decide(&view, &Memory::default());
     assert_eq!(decision.wake_at, view.lease.demote_at());
 }
@@ -145,11 +142,7 @@ fn the_winner_promotes_only_with_time_left() {
         ),
         (
             "a standby cluster is never writable",
-            View {
-                lease: held(1),
-                settings: Settings { standby_cluster: true, ..settings() },
-                ..replica(led())
-            },
+            View { lease: held(1), settings: Settings { standby_cluster: true, ..settings() }, ..replica(led()) },
             &[],
             "INV-S25",
         ),
@@ -211,7 +204,12 @@ fn a_lost_lease_stops_whatever_would_become_writable() {
             &offline,
             "DCSF-5",
         ),
-        ("a clone goes on without a leader", View { action: action(ActionKind::Clone, true), ..replica(led_by_b()) }, &[], "ASY-6"),
+        (
+            "a clone goes on without a leader",
+            View { action: action(ActionKind::Clone, true), ..replica(led_by_b()) },
+            &[],
+            "ASY-6",
+        ),
         (
             "pause does not disturb a promotion",
             View { settings: Settings { paused: true, ..settings() }, ..promoting(false) },
@@ -253,10 +251,7 @@ fn a_request_is_honoured_or_cleared_but_never_kept() {
             "a candidate that lags too far",
             View {
                 poll: poll(&[("b", Some(answer(1)))]),
-                ..primary(three(
-                    Some("a"),
-                    &[("failover", r#"{"member":"b"}"#), ("status", r#"{"optime":9000000}"#)],
-                ))
+                ..primary(three(Some("a"), &[("failover", r#"{"member":"b"}"#), ("status", r#"{"optime":9000000}"#)]))
             },
             &clear,
             "MAN-L8",

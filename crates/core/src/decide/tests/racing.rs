@@ -9,10 +9,8 @@ fn ask(members: &[&str]) -> Vec<Effect> {
 #[test]
 fn a_replica_stands_only_when_nobody_is_fitter() {
     let free = || three(None, &[]);
-    let standing = |b: Option<PeerStatus>, c: Option<PeerStatus>| View {
-        poll: poll(&[("b", b), ("c", c)]),
-        ..replica(free())
-    };
+    let standing =
+        |b: Option<PeerStatus>, c: Option<PeerStatus>| View { poll: poll(&[("b", b), ("c", c)]), ..replica(free()) };
     let acquire = [Effect::Acquire];
     let none: &[Effect] = &[];
     let ask_both = ask(&["b", "c"]);
@@ -23,12 +21,7 @@ fn a_replica_stands_only_when_nobody_is_fitter() {
         ("as far as the others: stands", standing(Some(answer(1000)), Some(answer(900))), &acquire, "RACE-10"),
         ("nobody answers: stands (RACE-12)", standing(None, None), &acquire, "RACE-10"),
         ("somebody is ahead", standing(Some(answer(1001)), None), none, "RACE-6"),
-        (
-            "a primary is alive",
-            standing(Some(PeerStatus { in_recovery: false, ..answer(0) }), None),
-            none,
-            "RACE-5",
-        ),
+        ("a primary is alive", standing(Some(PeerStatus { in_recovery: false, ..answer(0) }), None), none, "RACE-5"),
         (
             "a primary is alive, and tagged nofailover: blocks all the same",
             standing(Some(PeerStatus { in_recovery: false, nofailover: true, ..answer(0) }), None),
@@ -150,12 +143,7 @@ fn a_running_primary_without_the_key_asks_before_it_takes_it_back() {
     for (name, view, effects, rule) in [
         ("asks first", free(&[]), &ask_both[..], "RACE-3"),
         ("no rival: takes it", answered(Some(answer(1000))), &[Effect::Acquire], "QRK-2"),
-        (
-            "a rival primary: stops",
-            answered(Some(PeerStatus { in_recovery: false, ..answer(0) })),
-            &stop,
-            "QRK-2",
-        ),
+        ("a rival primary: stops", answered(Some(PeerStatus { in_recovery: false, ..answer(0) })), &stop, "QRK-2"),
         (
             "a member on a newer timeline: stops",
             answered(Some(PeerStatus { timeline: Timeline::new(2), ..answer(10) })),
@@ -191,19 +179,11 @@ fn a_request_without_a_leader_names_who_stands() {
         ),
         (
             "the named one is gone: everybody stands, except the old leader",
-            View {
-                poll: poll(&[("b", Some(answer(5000))), ("c", None)]),
-                ..asked(r#"{"leader":"b","member":"c"}"#)
-            },
+            View { poll: poll(&[("b", Some(answer(5000))), ("c", None)]), ..asked(r#"{"leader":"b","member":"c"}"#) },
             &take_and_clear,
             "RACE-10",
         ),
-        (
-            "we stepped down and another can lead",
-            View { poll: both(), ..asked(r#"{"leader":"a"}"#) },
-            &[],
-            "MAN-N7",
-        ),
+        ("we stepped down and another can lead", View { poll: both(), ..asked(r#"{"leader":"a"}"#) }, &[], "MAN-N7"),
         (
             "we stepped down and nobody else can: come back",
             View { poll: poll(&[("b", None), ("c", None)]), ..asked(r#"{"leader":"a"}"#) },
@@ -213,7 +193,10 @@ fn a_request_without_a_leader_names_who_stands() {
         (
             "we stepped down and a primary is alive: do not come back",
             View {
-                poll: poll(&[("b", Some(PeerStatus { in_recovery: false, nofailover: true, ..answer(0) })), ("c", None)]),
+                poll: poll(&[
+                    ("b", Some(PeerStatus { in_recovery: false, nofailover: true, ..answer(0) })),
+                    ("c", None),
+                ]),
                 ..asked(r#"{"leader":"a"}"#)
             },
             &[],
