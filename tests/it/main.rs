@@ -1,3 +1,17 @@
 //! End-to-end tests of the real executable with real PostgreSQL and etcd: one binary, a module for each subject.
+//!
+//! Most subjects are not particular about the agent: `PGWARD_TEST_AGENT=patroni` runs them with Patroni, which tells
+//! whether a surprise is ours or the harness's. What only pgward does is left out then.
 
+mod bad_input;
+mod bootstrap;
 mod failover;
+mod fencing;
+mod garbage;
+mod identity;
+mod mixed;
+mod partition;
+mod soak;
+mod store;
+mod support;
+mod switchover;

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::sql::Target;
 
+/// Numbers of the rows: unique in this process, as several rounds of writers may fill one table.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 /// Pause between writes: with two of them at work each node is asked about five hundred times a second.
 const PACE: Duration = Duration::from_millis(2);
 /// How long a connection attempt or a statement may take.
@@ -49,9 +52,7 @@ impl DirectWriters {
         let table = "CREATE TABLE IF NOT EXISTS direct (id bigint NOT NULL)";
         cluster.nodes[primary].socket().query(table).await.context("cannot make the table of the direct writers")?;
         let record: Arc<Mutex<Vec<Commit>>> = Arc::default();
-        let next = Arc::new(AtomicU64::new(1));
-        let run =
-            |(node, target): (usize, Target)| tokio::spawn(run(target, node, Arc::clone(&next), Arc::clone(&record)));
+        let run = |(node, target): (usize, Target)| tokio::spawn(run(target, node, Arc::clone(&record)));
         let tasks = cluster.nodes.iter().map(|n| n.socket()).enumerate().map(run).collect();
         let writers = Self { record, tasks };
         let began = async || Ok(writers.commits().len() > 20);
@@ -92,39 +93,31 @@ impl Drop for DirectWriters {
     }
 }
 
-async fn run(target: Target, node: usize, next: Arc<AtomicU64>, record: Arc<Mutex<Vec<Commit>>>) {
+async fn run(target: Target, node: usize, record: Arc<Mutex<Vec<Commit>>>) {
     loop {
-        let _ = write(&target, node, &next, &record).await;
+        let _ = write(&target, node, &record).await;
         // Every look costs the server a new process; a node that refuses is asked less often than one that accepts.
         tokio::time::sleep(PACE * 5).await;
     }
 }
 
-async fn write(target: &Target, node: usize, next: &AtomicU64, record: &Mutex<Vec<Commit>>) -> Result<()> {
+async fn write(target: &Target, node: usize, record: &Mutex<Vec<Commit>>) -> Result<()> {
     let client = target.connect(LIMIT).await?;
+    // A standby is asked for its role only: refused writes would fill its log.
+    while timeout(LIMIT, client.query_one("SELECT pg_is_in_recovery()", &[])).await??.get(0) {
+        tokio::time::sleep(PACE * 5).await;
+    }
     let sql = "INSERT INTO direct VALUES ($1) RETURNING substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
-    let insert = tokio::time::timeout(LIMIT, client.prepare(sql)).await??;
-    let mut refused = 0;
+    let insert = timeout(LIMIT, client.prepare(sql)).await??;
     loop {
-        let id = next.fetch_add(1, Ordering::Relaxed);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let number = i64::try_from(id)?;
         let sent = Instant::now();
-        match tokio::time::timeout(LIMIT, client.query_one(&insert, &[&number])).await? {
-            Ok(row) => {
-                let timeline = u32::from_str_radix(row.get::<_, &str>(0), 16)?;
-                let commit = Commit { id, node, timeline, sent, acked: Instant::now() };
-                record.lock().unwrap_or_else(PoisonError::into_inner).push(commit);
-                tokio::time::sleep(PACE).await;
-            }
-            // A standby refuses politely; the same connection will be able to write once the node is promoted.
-            Err(error) if error.as_db_error().is_some() && !client.is_closed() => {
-                refused += 1;
-                tokio::time::sleep(PACE * 5).await;
-                if refused % 1000 == 0 {
-                    return Ok(());
-                }
-            }
-            Err(error) => return Err(error.into()),
-        }
+        let row = timeout(LIMIT, client.query_one(&insert, &[&number])).await??;
+        let acked = Instant::now();
+        let timeline = u32::from_str_radix(row.get::<_, &str>(0), 16)?;
+        let commit = Commit { id, node, timeline, sent, acked };
+        record.lock().unwrap_or_else(PoisonError::into_inner).push(commit);
+        tokio::time::sleep(PACE).await;
     }
 }

@@ -116,12 +116,12 @@ impl Network {
         bail!("no free port on {address}")
     }
 
-    /// Drops everything from and to a host, silently, as a pulled cable in the switch does.
+    /// Cuts a host off, as a pulled cable does: nothing is refused or reset, it just does not arrive.
     ///
     /// # Errors
     /// When `ip` refuses, or on the loopback interface.
     pub fn cut(&self, host: usize) -> Result<()> {
-        self.set_port(host, "0")
+        self.set_port(host, "down")
     }
 
     /// Connects a host again.
@@ -129,12 +129,12 @@ impl Network {
     /// # Errors
     /// When `ip` refuses, or on the loopback interface.
     pub fn heal(&self, host: usize) -> Result<()> {
-        self.set_port(host, "3")
+        self.set_port(host, "up")
     }
 
     fn set_port(&self, host: usize, state: &str) -> Result<()> {
         ensure!(self.kind == Kind::Namespaces, "hosts on the loopback interface cannot be cut off");
-        ip(&["-n", &self.switch(), "link", "set", &format!("h{host}"), "type", "bridge_slave", "state", state])
+        ip(&["-n", &self.switch(), "link", "set", &format!("h{host}"), state])
     }
 
     fn at(&self, last: u8) -> String {

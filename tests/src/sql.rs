@@ -64,10 +64,12 @@ impl Target {
         let client = self.connect(LIMIT).await?;
         let messages = tokio::time::timeout(LIMIT, client.simple_query(statements)).await;
         let messages = messages.with_context(|| format!("no answer to {statements:?} within {LIMIT:?}"))??;
-        let rows = messages.iter().filter_map(|message| match message {
-            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("").to_owned()),
-            _ => None,
-        });
-        Ok(rows.collect())
+        let mut rows = Vec::new();
+        for message in &messages {
+            if let tokio_postgres::SimpleQueryMessage::Row(row) = message {
+                rows.push(row.get(0).unwrap_or("").to_owned());
+            }
+        }
+        Ok(rows)
     }
 }

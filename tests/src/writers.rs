@@ -15,6 +15,8 @@ use tokio_postgres::Client;
 use crate::cluster::Cluster;
 use crate::sql::Target;
 
+/// Numbers of the rows: unique in this process, as several rounds of writers may fill one table.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 /// Pause between two writes of one writer: fine enough to measure interruptions, light enough for a small machine.
 const PACE: Duration = Duration::from_millis(5);
 /// How long a connection attempt or a statement may take before the writer turns to another node.
@@ -52,11 +54,9 @@ impl Writers {
         let table = "CREATE TABLE IF NOT EXISTS written (id bigint NOT NULL)";
         cluster.nodes[primary].socket().query(table).await.context("cannot make the table of the writers")?;
         let record: Arc<Mutex<Vec<Write>>> = Arc::default();
-        let next = Arc::new(AtomicU64::new(1));
         let targets: Vec<Target> = cluster.nodes.iter().map(|n| n.tcp()).collect();
         let start = |first: usize| {
-            let writer =
-                Writer { targets: targets.clone(), first, next: Arc::clone(&next), record: Arc::clone(&record) };
+            let writer = Writer { targets: targets.clone(), first, record: Arc::clone(&record) };
             tokio::spawn(writer.run())
         };
         let tasks = (0..cluster.nodes.len()).map(start).collect::<Vec<_>>();
@@ -100,7 +100,6 @@ impl Drop for Writers {
 struct Writer {
     targets: Vec<Target>,
     first: usize,
-    next: Arc<AtomicU64>,
     record: Arc<Mutex<Vec<Write>>>,
 }
 
@@ -131,7 +130,7 @@ impl Writer {
         let insert = client.prepare("INSERT INTO written VALUES ($1)");
         let insert = tokio::time::timeout(LIMIT, insert).await??;
         loop {
-            let id = self.next.fetch_add(1, Ordering::Relaxed);
+            let id = NEXT.fetch_add(1, Ordering::Relaxed);
             let number = i64::try_from(id)?;
             let sent = Instant::now();
             let outcome = tokio::time::timeout(LIMIT, client.execute(&insert, &[&number])).await;

@@ -130,7 +130,7 @@ fn median(samples: &[f64]) -> f64 {
 /// Three significant digits are more than such measurements are worth; two decimals at most for large ones.
 fn short(value: f64) -> String {
     match value.abs() {
-        v if v == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         v if v < 1.0 => format!("{value:.3}"),
         v if v < 10.0 => format!("{value:.2}"),
         _ => format!("{value:.1}"),
