@@ -5,6 +5,7 @@
 //! conversation has a deadline: a store that is away is an error after `--timeout`, not an endless wait.
 
 mod args;
+mod dcs_url;
 mod dsn;
 mod history;
 mod members;
