@@ -149,6 +149,20 @@ impl Instance {
         Ok(connection)
     }
 
+    /// Runs a script of the user, such as `pre_promote`, with arguments appended to its own. No shell is involved.
+    ///
+    /// # Errors
+    /// As [`Instance::run_post_bootstrap`].
+    pub async fn run_script(
+        &self,
+        command: &str,
+        what: &str,
+        arguments: &[&str],
+        cancel: &CancellationToken,
+    ) -> Result<ToolOutput, Error> {
+        Ok(Tool::of_words(command, what)?.args(arguments).cancelled_by(cancel).run().await?)
+    }
+
     /// Runs the user's `post_bootstrap` command with the connection string of the superuser as its argument.
     ///
     /// # Errors

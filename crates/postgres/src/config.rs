@@ -347,7 +347,7 @@ mod tests {
         assert!(main.contains(expected), "{main}");
         let (_, recovery) = main.split_once("# recovery.conf\n").unwrap();
         assert!(recovery.contains("recovery_target_timeline = 'latest'\n"), "{recovery}");
-        assert!(recovery.contains("primary_conninfo = 'passfile="), "{recovery}");
+        assert!(recovery.contains("primary_conninfo = 'dbname=postgres passfile="), "{recovery}");
         assert!(!main.contains("restore_command"), "recovery parameters are not written in the general part");
         assert_eq!(read("pgpass"), "h:1:*:*:p\\:w\n");
         assert_eq!(read("postgresql.auto.conf"), "# x\nwork_mem = '2MB'\n");

@@ -260,4 +260,13 @@ mod tests {
         without.credentials.password = None;
         assert!(pgpass_lines(&without).is_empty());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_value_survives_escaping_and_any_text_can_be_read(value in ".+", text in ".*") {
+            let joined = join(&[("a", value.clone()), ("b", "c".to_owned())]);
+            proptest::prop_assert_eq!(parse(&joined).unwrap()[0].1.clone(), value);
+            let _ = parse(&text);
+        }
+    }
 }

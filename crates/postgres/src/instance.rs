@@ -11,6 +11,7 @@ use crate::control::{ControlData, QuickLook, quick_look};
 use crate::error::Error;
 use crate::parameters::KnownParameters;
 use crate::process::{PidFileOwner, Postmaster, Process, all_exited, find_postmaster, server_processes};
+use crate::recovery::Followed;
 use crate::settings::Settings;
 
 /// The local server. Cloning gives another handle to the same one.
@@ -21,6 +22,8 @@ pub(crate) struct Inner {
     settings: Mutex<Arc<Settings>>,
     /// The connection that the monitoring keeps.
     pub(crate) heartbeat: tokio::sync::Mutex<Option<Connection>>,
+    /// Recovery settings that were found to be in force.
+    pub(crate) followed: Mutex<Option<Followed>>,
     /// Parameters that the server's program was asked about.
     pub(crate) known_parameters: tokio::sync::Mutex<KnownParameters>,
 }
@@ -48,6 +51,7 @@ impl Instance {
         Instance(Arc::new(Inner {
             settings: Mutex::new(Arc::new(settings)),
             heartbeat: tokio::sync::Mutex::new(None),
+            followed: Mutex::new(None),
             known_parameters: tokio::sync::Mutex::default(),
         }))
     }

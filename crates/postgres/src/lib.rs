@@ -52,7 +52,9 @@ pub use monitor::{MonitorError, MonitorOptions, Monitoring, Receiver, Slot, Slot
 pub use parameters::{ParameterFilter, PendingChange, raise_for_standby};
 pub use process::{Postmaster, Process};
 pub use recovery::{RecoveryDiff, RecoverySettings};
-pub use replication::{SystemIdentity, identify_system, is_checkpointed, is_in_recovery, query_once, timeline_history};
+pub use replication::{
+    SystemIdentity, checkpoint_at, identify_system, is_checkpointed, is_in_recovery, query_once, timeline_history,
+};
 pub use rewind::{LocalPosition, RewindOptions};
 pub use settings::{Credentials, ServerOutput, Settings};
 pub use start::StartOutcome;

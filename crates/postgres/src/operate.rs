@@ -12,6 +12,7 @@ use crate::control::ClusterState;
 use crate::error::{Error, SqlError};
 use crate::instance::Instance;
 use crate::process::Postmaster;
+use crate::replication::checkpoint_at;
 
 /// End of recovery is near when it is asked about: this is what a promotion waits at most for nothing.
 const PROMOTION_POLL: Duration = Duration::from_millis(5);
@@ -96,14 +97,7 @@ impl Instance {
     /// # Errors
     /// When the server does not answer in time.
     pub async fn checkpoint(&self, limit: Option<Duration>) -> Result<(), Error> {
-        let options = ConnectOptions {
-            application_name: "pgward checkpoint".to_owned(),
-            statement_timeout: limit,
-            ..ConnectOptions::default()
-        };
-        let mut connection = Connection::open(&self.settings().local(), &options).await?;
-        connection.query("CHECKPOINT").await?;
-        connection.close().await;
+        checkpoint_at(&self.settings().local(), limit).await?;
         Ok(())
     }
 

@@ -234,14 +234,13 @@ fn as_bool(text: &str) -> Option<bool> {
 /// A number with or without a unit, converted to `unit` (such as `8kB` or `ms`).
 fn as_number(text: &str, unit: &str) -> Option<f64> {
     let text = text.trim();
-    let split =
-        text.find(|c: char| c.is_ascii_alphabetic() && !matches!(c, 'e' | 'E' | 'x' | 'X')).unwrap_or(text.len());
-    let (digits, suffix) = text.split_at(split);
-    let digits = digits.trim();
-    let number = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        Some(hex) => i64::from_str_radix(hex, 16).ok()? as f64,
-        None => digits.parse::<f64>().ok()?,
-    };
+    let lower = text.to_ascii_lowercase();
+    if let Some(hex) = lower.strip_prefix("0x") {
+        return i64::from_str_radix(hex, 16).ok().map(|number| number as f64);
+    }
+    let is_unit = |c: char| c.is_ascii_alphabetic() && !matches!(c, 'e' | 'E');
+    let (digits, suffix) = text.split_at(text.find(is_unit).unwrap_or(text.len()));
+    let number: f64 = digits.trim().parse().ok()?;
     if suffix.trim().is_empty() {
         return Some(number);
     }
@@ -302,7 +301,7 @@ mod tests {
     #[test]
     fn a_standby_keeps_the_larger_value_and_says_so() {
         let control = ControlData { settings: [("max_connections", 100)].into(), ..ControlData::default() };
-        let mut line = vec![
+        let mut line = [
             ("max_connections".to_owned(), "50".to_owned()),
             ("max_wal_senders".to_owned(), "5".to_owned()),
             ("port".to_owned(), "1".to_owned()),

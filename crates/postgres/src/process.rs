@@ -219,7 +219,7 @@ impl PidFile {
 pub(crate) enum PidFileOwner {
     Nobody,
     Postmaster(Postmaster),
-    /// A living process that is not the server: the file is stale and its number was given away.
+    /// A process that is not a running server: the file is stale.
     Stranger(i32),
 }
 
@@ -229,7 +229,10 @@ pub(crate) enum PidFileOwner {
 pub(crate) fn find_postmaster(data_dir: &Path, program: &Path) -> io::Result<PidFileOwner> {
     let Some(file) = PidFile::read(data_dir) else { return Ok(PidFileOwner::Nobody) };
     let pid = file.pid.abs();
-    let Some(process) = Process::open(pid)? else { return Ok(PidFileOwner::Nobody) };
+    let Some(process) = Process::open(pid)? else {
+        // One that ended and that nobody reaped keeps its number, and the server takes it for alive.
+        return Ok(if Stat::of(pid).is_some() { PidFileOwner::Stranger(pid) } else { PidFileOwner::Nobody });
+    };
     if is_relative_of_ours(pid) {
         return Ok(PidFileOwner::Stranger(pid));
     }

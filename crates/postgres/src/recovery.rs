@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::time::SystemTime;
 
 use crate::client::literal;
 use crate::conninfo::{ConnInfo, Render, parse, pgpass_lines};
@@ -114,6 +117,16 @@ struct Running {
     from_other_file: bool,
 }
 
+/// The server and the files that its recovery settings came from.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Fingerprint {
+    postmaster: (i32, u64),
+    files: [Option<SystemTime>; 3],
+}
+
+/// Settings that were found to be in force, and when that has to be looked at again.
+pub(crate) type Followed = (Option<Fingerprint>, BTreeMap<String, String>);
+
 impl Instance {
     /// Compares the running recovery settings with `wanted`. Only for a standby that accepts connections.
     ///
@@ -125,8 +138,12 @@ impl Instance {
         if !settings.data_dir.join("standby.signal").exists() {
             return Ok(RecoveryDiff::Restart);
         }
-        let running = self.running_recovery().await?;
         let rendered = wanted.render(&settings, major);
+        let key = (self.fingerprint(&settings), rendered.clone());
+        if key.0.is_some() && *self.0.followed.lock().unwrap_or_else(PoisonError::into_inner) == Some(key.clone()) {
+            return Ok(RecoveryDiff::Same);
+        }
+        let running = self.running_recovery().await?;
         let mut diff = passfile_diff(wanted, &settings);
         for (name, row) in &running {
             let ignored = matches!(name.as_str(), "recovery_target_inclusive" | "recovery_target_action");
@@ -138,7 +155,25 @@ impl Instance {
             }
             diff = diff.max(if row.context == "postmaster" { RecoveryDiff::Restart } else { RecoveryDiff::Reload });
         }
+        if diff == RecoveryDiff::Same {
+            *self.0.followed.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+        }
         Ok(diff)
+    }
+
+    /// What the answer depends on besides what is wanted. A difference is never remembered, because a reload takes its
+    /// time.
+    fn fingerprint(&self, settings: &Settings) -> Option<Fingerprint> {
+        let modified = |path: PathBuf| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let postmaster = self.postmaster().ok().flatten()?;
+        Some(Fingerprint {
+            postmaster: (postmaster.pid(), postmaster.start_ticks()),
+            files: [
+                modified(settings.config_file()),
+                modified(settings.data_dir.join("postgresql.auto.conf")),
+                modified(settings.pgpass.clone()),
+            ],
+        })
     }
 
     async fn running_recovery(&self) -> Result<BTreeMap<String, Running>, Error> {
@@ -152,7 +187,7 @@ impl Instance {
         let own = [self.settings().config_file(), self.in_data_dir("postgresql.auto.conf")];
         let own = own.map(|path| fs::canonicalize(&path).unwrap_or(path));
         let read = |row: &crate::Row| {
-            let file = row.text(5).map(std::path::PathBuf::from);
+            let file = row.text(5).map(PathBuf::from);
             let from_other_file = file.is_some_and(|file| !own.contains(&fs::canonicalize(&file).unwrap_or(file)));
             let text = |column: usize| row.owned(column).unwrap_or_default();
             let running =

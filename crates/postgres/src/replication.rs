@@ -1,6 +1,7 @@
 //! Questions to a server, local or not, about its identity and history.
 
 use std::fs;
+use std::time::Duration;
 
 use pgward_core::cluster::{History, HistoryLine};
 use pgward_core::wal::{Lsn, Timeline};
@@ -86,6 +87,19 @@ pub async fn is_checkpointed(server: &ConnInfo) -> Result<bool, SqlError> {
     rows.first().map(|row| row.is_true(0)).ok_or_else(|| odd_answer(server, "pg_control_checkpoint()"))
 }
 
+/// Writes a checkpoint on any server, as a user that may: afterwards others can be rewound from it.
+///
+/// # Errors
+/// When the server does not answer within `limit`.
+pub async fn checkpoint_at(server: &ConnInfo, limit: Option<Duration>) -> Result<(), SqlError> {
+    let application_name = "pgward checkpoint".to_owned();
+    let options = ConnectOptions { application_name, statement_timeout: limit, ..ConnectOptions::default() };
+    let mut connection = Connection::open(server, &options).await?;
+    connection.query("CHECKPOINT").await?;
+    connection.close().await;
+    Ok(())
+}
+
 /// Runs statements on a connection of their own, with the usual time-outs.
 ///
 /// # Errors
@@ -110,7 +124,7 @@ fn odd_answer(server: &ConnInfo, question: &str) -> SqlError {
 pub(crate) fn parse_history(text: &str) -> Option<History> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let parse = |line: &str| {
-        let mut fields = line.splitn(3, |c: char| c == '\t' || c == ' ').map(str::trim);
+        let mut fields = line.splitn(3, ['\t', ' ']).map(str::trim);
         Some(HistoryLine {
             timeline: fields.next()?.parse().ok()?,
             lsn: fields.next()?.parse().ok()?,

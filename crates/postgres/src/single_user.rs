@@ -5,7 +5,7 @@ use tracing::warn;
 
 use crate::command::{Tool, ToolOutput};
 use crate::config::{remove_if_present, sync_directory};
-use crate::error::Error;
+use crate::error::{CommandError, Error};
 use crate::instance::Instance;
 
 impl Instance {
@@ -42,10 +42,10 @@ impl Instance {
         }
         // Archiving that always fails keeps what recovery completes until the server runs again.
         tool = tool.args(["-c", "archive_mode=on", "-c", "archive_command=false", "template1"]);
-        tool.directory(&settings.data_dir).cancelled_by(cancel).run().await.map_err(|error| match error {
-            crate::CommandError::Cancelled { .. } => Error::Cancelled,
-            other => other.into(),
-        })
+        match tool.directory(&settings.data_dir).cancelled_by(cancel).run().await {
+            Err(CommandError::Cancelled { .. }) => Err(Error::Cancelled),
+            result => Ok(result?),
+        }
     }
 }
 

@@ -197,8 +197,10 @@ impl Instance {
         }
         match self.shutdown_checkpoint().await {
             Ok(Some(checkpoint)) => {
-                // Nobody may listen any more, which is fine.
-                let _ = notify.take().map(|notify| notify.send(checkpoint));
+                if let Some(notify) = notify.take() {
+                    // Nobody may listen any more, which is fine.
+                    let _ = notify.send(checkpoint);
+                }
             }
             Ok(None) => {}
             Err(error) => debug!(%error, "cannot read the shutdown checkpoint"),

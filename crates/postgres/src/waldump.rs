@@ -161,4 +161,13 @@ mod tests {
         let record = Record { lsn: Lsn(8192 - 16), prev: Lsn(0), bytes: 114, description: String::new() };
         assert_eq!(end_within_page(&record), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_can_be_read(text in ".*", place in "[0-9A-F/ ]{0,20}") {
+            let _ = parse_record(&text);
+            let _ = end_from_error(&format!("invalid record length at {place}{text}"));
+            let _ = parse_record(&format!("rmgr: len (rec/tot): {place}, lsn: {place}, prev {place}, desc: {text}"));
+        }
+    }
 }

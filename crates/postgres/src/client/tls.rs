@@ -4,11 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
 };
@@ -101,17 +102,19 @@ fn verifier(
         }
     };
     let failed = |error: &dyn std::fmt::Display| format!("sslrootcert {}: {error}", path.display());
+    let read = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let trusted = read.map_err(|error| failed(&error))?;
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(&path).map_err(|error| failed(&error))? {
-        store.add(certificate.map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
+    for certificate in &trusted {
+        store.add(certificate.clone()).map_err(|error| failed(&error))?;
     }
     let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider));
     if let Some(crl) = &credentials.sslcrl {
         let lists = CertificateRevocationListDer::pem_file_iter(crl).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         builder = builder.with_crls(lists.map_err(|error| format!("sslcrl {crl}: {error}"))?);
     }
-    let verifier = builder.build().map_err(|error| failed(&error))?;
-    Ok(if mode == SslMode::VerifyFull { verifier } else { Arc::new(IssuerOnly(verifier)) })
+    let issuer = builder.build().map_err(|error| failed(&error))?;
+    Ok(Arc::new(Trusted { issuer, trusted, check_name: mode == SslMode::VerifyFull }))
 }
 
 /// Encrypts without knowing to whom: `sslmode=require` without trusted certificates means just that.
@@ -153,11 +156,15 @@ impl ServerCertVerifier for AcceptAny {
     }
 }
 
-/// Verifies who issued the certificate and not for which name: `verify-ca`.
+/// Verifies who issued the certificate and, for `verify-full`, for which name.
 #[derive(Debug)]
-struct IssuerOnly(Arc<WebPkiServerVerifier>);
+struct Trusted {
+    issuer: Arc<WebPkiServerVerifier>,
+    trusted: Vec<CertificateDer<'static>>,
+    check_name: bool,
+}
 
-impl ServerCertVerifier for IssuerOnly {
+impl ServerCertVerifier for Trusted {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -166,11 +173,18 @@ impl ServerCertVerifier for IssuerOnly {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
+        if self.trusted.iter().any(|trusted| trusted == end_entity) {
+            // A self-signed certificate that is itself in the file, which the rules for chains do not provide for.
+            if self.check_name {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+            }
+            return Ok(ServerCertVerified::assertion());
+        }
         // The name is looked at last, after the chain has been found good.
-        match self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+        match self.issuer.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
             Err(TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if !self.check_name => Ok(ServerCertVerified::assertion()),
             other => other,
         }
     }
@@ -181,7 +195,7 @@ impl ServerCertVerifier for IssuerOnly {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls12_signature(message, cert, dss)
+        self.issuer.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -190,10 +204,10 @@ impl ServerCertVerifier for IssuerOnly {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls13_signature(message, cert, dss)
+        self.issuer.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.issuer.supported_verify_schemes()
     }
 }

@@ -155,4 +155,14 @@ mod tests {
         assert_eq!(error.to_string(), "FATAL: the database system is starting up (SQLSTATE 57P03)");
         assert_eq!(server_error(b"").code(), Some("XX000"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_input_is_too_odd(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+            let mut stream = BytesMut::from(&bytes[..]);
+            while let Ok(Some(_)) = take_message(&mut stream) {}
+            let _ = server_error(&bytes);
+            let _ = columns(Bytes::from(bytes));
+        }
+    }
 }
