@@ -363,3 +363,44 @@ impl Store for MemoryStore {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_secs(1);
+
+    #[tokio::test]
+    async fn a_client_that_is_cut_off_knows_nothing_and_the_others_go_on() {
+        let server = MemoryServer::new();
+        let (here, there) = (server.client(), server.client());
+        let mut view = here.view();
+        here.set_fault(MemoryFault::Unreachable);
+        there.write(&Key::Status, "{\"optime\":1}", Condition::Always, None, WITHIN).await.unwrap();
+        assert!(view.has_changed().unwrap());
+        assert!(matches!(&*view.borrow_and_update(), StoreView::Lost { last: Some(_), .. }));
+        assert!(here.read(WITHIN).await.unwrap_err().is_unknown());
+        here.set_fault(MemoryFault::None);
+        assert!(view.borrow_and_update().current().unwrap().status.optime.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_lost_answer_leaves_the_write_behind() {
+        let server = MemoryServer::new();
+        let store = server.client();
+        store.set_fault(MemoryFault::AnswersLost);
+        let written = store.write(&Key::Status, "{}", Condition::Absent, None, WITHIN).await;
+        assert!(written.unwrap_err().is_unknown());
+        assert_eq!(server.keys().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn time_that_passes_moves_the_view_on_without_waking() {
+        let server = MemoryServer::new();
+        let mut view = server.client().view();
+        view.mark_unchanged();
+        server.advance(WITHIN);
+        assert!(!view.has_changed().unwrap());
+        assert!(matches!(&*view.borrow(), StoreView::Current { read_at, .. } if *read_at == server.now()));
+    }
+}

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +14,7 @@ use pgward_core::cluster::{LeaseId, RawKey, Revision};
 use pgward_store::{EtcdOptions, EtcdStore, prefix_of};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -230,6 +231,8 @@ pub(crate) enum Line {
     Cut,
     /// Takes everything and passes nothing on, as a network that drops packets does.
     Silent,
+    /// Passes requests on and drops the answers to them, on the connections that there are; new ones are open.
+    LosesAnswers,
 }
 
 /// A TCP proxy before one etcd member whose line can be broken.
@@ -264,27 +267,38 @@ impl Proxy {
     }
 }
 
-async fn pass(mut client: TcpStream, target: Arc<String>, mut line: watch::Receiver<Line>) {
-    loop {
-        let now = *line.borrow_and_update();
-        match now {
-            Line::Cut => return,
-            Line::Silent => {
-                // Bytes that were lost are lost: the connection never recovers.
-                while *line.borrow_and_update() != Line::Cut {
-                    if line.changed().await.is_err() {
-                        return;
-                    }
-                }
+async fn pass(client: TcpStream, target: Arc<String>, mut line: watch::Receiver<Line>) {
+    let mut state = *line.borrow_and_update();
+    if state == Line::Silent {
+        drop(line.wait_for(|line| *line == Line::Cut).await);
+        return;
+    }
+    let Ok(server) = TcpStream::connect(&*target).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let loses_answers = AtomicBool::new(false);
+    let up = tokio::io::copy(&mut from_client, &mut to_server);
+    let down = async {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
+            if !loses_answers.load(Ordering::Relaxed) && to_client.write_all(&buffer[..count]).await.is_err() {
                 return;
             }
-            Line::Open => {
-                let Ok(mut server) = TcpStream::connect(&*target).await else { return };
-                tokio::select! {
-                    _ = copy_bidirectional(&mut client, &mut server) => return,
-                    changed = line.changed() => if changed.is_err() { return },
-                }
-            }
+        }
+    };
+    tokio::pin!(up, down);
+    while state != Line::Cut {
+        tokio::select! {
+            _ = &mut up, if state != Line::Silent => return,
+            () = &mut down, if state != Line::Silent => return,
+            changed = line.changed() => if changed.is_err() { return },
+        }
+        // Bytes that were lost are lost: a connection does not recover, and only new ones see an open line.
+        let now = *line.borrow_and_update();
+        match now {
+            Line::LosesAnswers => loses_answers.store(true, Ordering::Relaxed),
+            Line::Silent | Line::Cut => state = now,
+            Line::Open => {}
         }
     }
 }

@@ -162,6 +162,50 @@ async fn a_connection_that_fell_silent_is_left() {
 }
 
 #[tokio::test]
+async fn a_request_whose_answer_was_lost_is_repeated_without_harm() {
+    let etcd = Etcd::start(1, &[]).await.unwrap();
+    let proxy = Proxy::start(&etcd.urls()[0]).await.unwrap();
+    let opened = open(&EtcdOptions { discover_members: false, ..options(vec![proxy.url.clone()], "repeat") });
+    let store = &opened.store;
+    let lose_next_answer = async || {
+        proxy.set(Line::Open);
+        store.read(WITHIN).await.unwrap(); // On a connection that works, which now stops to.
+        proxy.set(Line::LosesAnswers);
+    };
+    let within = Duration::from_secs(4);
+    let me = name("a");
+    let lease = store.grant(TTL, WITHIN).await.unwrap();
+    let key = Key::Sync;
+
+    lose_next_answer().await;
+    let outcome = store.acquire(&me, lease, within).await.unwrap();
+    assert!(matches!(outcome, AcquireOutcome::Acquired(_)), "{outcome:?}");
+
+    lose_next_answer().await;
+    let created = store.write(&key, "{\"leader\":\"a\"}", Condition::Absent, None, within).await.unwrap();
+    let stored = etcd.keys("/service/repeat/").await.unwrap();
+    assert_eq!(stored.iter().find(|key| key.suffix == "sync").unwrap().mod_revision, created);
+
+    lose_next_answer().await;
+    let changed = store.write(&key, "{}", Condition::Revision(created), None, within).await.unwrap();
+    lose_next_answer().await;
+    let conflict = store.write(&key, "{\"x\":1}", Condition::Revision(created), None, within).await;
+    assert!(matches!(conflict, Err(StoreError::Conflict { .. })), "a repeated conflict is still one: {conflict:?}");
+    lose_next_answer().await;
+    store.delete(&key, Condition::Revision(changed), within).await.unwrap();
+
+    // Every racer for the bootstrap writes the same: whose write it was cannot be told.
+    lose_next_answer().await;
+    let raced = store.write(&Key::Initialize, "", Condition::Absent, None, within).await;
+    assert!(matches!(&raced, Err(error) if error.is_unknown()), "{raced:?}");
+
+    lose_next_answer().await;
+    assert_renews(store, &me, lease).await;
+    lose_next_answer().await;
+    assert!(store.release(&me, Some(lease), within).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_watch_survives_compaction_while_it_was_cut_off() {
     let etcd = Etcd::start(1, &[]).await.unwrap();
     let proxy = Proxy::start(&etcd.urls()[0]).await.unwrap();
