@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use pgward_tests::cluster::{BOOTSTRAP_LIMIT, with};
+use anyhow::{Context, ensure};
+use pgward_tests::cluster::{BOOTSTRAP_LIMIT, Outcome, with};
 use serde_json::Value;
 
 use crate::support::{WHOLE, agent, three};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn three_empty_nodes_started_at_once_become_one_cluster() -> Result<()> {
+async fn three_empty_nodes_started_at_once_become_one_cluster() -> Outcome {
     with(three(), async |cluster| {
         let started = Instant::now();
         cluster.start_all()?;
@@ -50,7 +50,7 @@ async fn three_empty_nodes_started_at_once_become_one_cluster() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_that_was_stopped_comes_back_with_its_data() -> Result<()> {
+async fn a_cluster_that_was_stopped_comes_back_with_its_data() -> Outcome {
     with(three(), async |cluster| {
         cluster.start_all()?;
         let primary = cluster.at_rest(BOOTSTRAP_LIMIT).await?;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use pgward_tests::cluster::with_running;
+use anyhow::{Context, ensure};
+use pgward_tests::cluster::{Outcome, with_running};
 use pgward_tests::direct::DirectWriters;
 use pgward_tests::verdict::{DirectVerdict, interruption};
 use pgward_tests::wait::{until, until_true};
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::support::{TTL, WHOLE, is_pgward, nothing_lost, three};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_agent_leaves_no_second_primary() -> Result<()> {
+async fn a_frozen_agent_leaves_no_second_primary() -> Outcome {
     if !is_pgward() {
         return Ok(());
     }
@@ -46,7 +46,7 @@ async fn a_frozen_agent_leaves_no_second_primary() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_restarted_inside_its_lease_goes_unnoticed_and_one_that_stays_away_is_fenced() -> Result<()> {
+async fn an_agent_restarted_inside_its_lease_goes_unnoticed_and_one_that_stays_away_is_fenced() -> Outcome {
     if !is_pgward() {
         return Ok(());
     }
@@ -91,7 +91,7 @@ async fn an_agent_restarted_inside_its_lease_goes_unnoticed_and_one_that_stays_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_fencer_is_replaced_or_the_primary_steps_down() -> Result<()> {
+async fn a_killed_fencer_is_replaced_or_the_primary_steps_down() -> Outcome {
     if !is_pgward() {
         return Ok(());
     }

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use pgward_tests::cluster::with_running;
+use anyhow::{Context, ensure};
+use pgward_tests::cluster::{Outcome, with_running};
 use pgward_tests::wait::until_true;
 use pgward_tests::writers::Writers;
 
 use crate::support::{WHOLE, is_pgward, nothing_lost, three};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn garbage_in_any_key_neither_ends_an_agent_nor_costs_data() -> Result<()> {
+async fn garbage_in_any_key_neither_ends_an_agent_nor_costs_data() -> Outcome {
     if !is_pgward() {
         return Ok(());
     }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use pgward_tests::cluster::{Topology, with};
+use anyhow::{Context, ensure};
+use pgward_tests::cluster::{Outcome, Topology, with};
 use pgward_tests::process::Spec;
 
 use crate::support::{WHOLE, agent};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_clusters_data_and_a_name_in_use_are_refused() -> Result<()> {
+async fn another_clusters_data_and_a_name_in_use_are_refused() -> Outcome {
     with(Topology::of(agent(), 3), async |cluster| {
         cluster.nodes[0].start()?;
         cluster.these_streaming(&[0], WHOLE).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use pgward_tests::cluster::{BOOTSTRAP_LIMIT, Cluster, Topology, with};
+use pgward_tests::cluster::{BOOTSTRAP_LIMIT, Cluster, Outcome, Topology, with};
 use pgward_tests::node::Agent;
 use pgward_tests::wait::until_true;
 use pgward_tests::writers::Writers;
@@ -11,16 +11,16 @@ use pgward_tests::writers::Writers;
 use crate::support::{TTL, WHOLE, nothing_lost};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn patroni_joins_a_cluster_of_pgward() -> Result<()> {
+async fn patroni_joins_a_cluster_of_pgward() -> Outcome {
     share(Agent::Pgward, Agent::Patroni).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pgward_joins_a_cluster_of_patroni() -> Result<()> {
+async fn pgward_joins_a_cluster_of_patroni() -> Outcome {
     share(Agent::Patroni, Agent::Pgward).await
 }
 
-async fn share(first: Agent, second: Agent) -> Result<()> {
+async fn share(first: Agent, second: Agent) -> Outcome {
     let topology = Topology { agents: vec![first, second], ..Topology::of(first, 2) };
     with(topology, async |cluster| {
         cluster.nodes[0].start()?;

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use pgward_tests::cluster::with_running;
+use anyhow::{Context, ensure};
+use pgward_tests::cluster::{Outcome, with_running};
 use pgward_tests::direct::DirectWriters;
 use pgward_tests::verdict::DirectVerdict;
 use pgward_tests::wait::{until, until_true};
@@ -11,7 +11,7 @@ use pgward_tests::wait::{until, until_true};
 use crate::support::{TTL, WHOLE, three};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_primary_that_is_cut_off_stops_first_and_rejoins_without_its_diverged_commits() -> Result<()> {
+async fn a_primary_that_is_cut_off_stops_first_and_rejoins_without_its_diverged_commits() -> Outcome {
     if !rustix::process::geteuid().is_root() {
         println!("left out: network namespaces need root");
         return Ok(());

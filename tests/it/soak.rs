@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use pgward_tests::cluster::with_running;
+use anyhow::{Context, ensure};
+use pgward_tests::cluster::{Outcome, with_running};
 use pgward_tests::direct::DirectWriters;
 use pgward_tests::verdict::DirectVerdict;
 use pgward_tests::writers::Writers;
@@ -13,7 +13,7 @@ use crate::support::{TTL, WHOLE, is_pgward, three};
 
 /// Faults in an order that differs from round to round, for `PGWARD_SOAK_MINUTES` (default 60).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cluster_survives_an_hour_of_everything() -> Result<()> {
+async fn a_cluster_survives_an_hour_of_everything() -> Outcome {
     if std::env::var_os("PGWARD_SOAK").is_none() || !is_pgward() {
         println!("left out: PGWARD_SOAK is not set");
         return Ok(());

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use pgward_tests::cluster::with_running;
+use anyhow::{Context, ensure};
+use pgward_tests::cluster::{Outcome, with_running};
 use pgward_tests::direct::DirectWriters;
 use pgward_tests::verdict::{DirectVerdict, interruption};
 use pgward_tests::wait::{until, until_true};
@@ -12,7 +12,7 @@ use pgward_tests::writers::Writers;
 use crate::support::{TTL, WHOLE, nothing_lost, three};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_loss_of_one_etcd_member_changes_no_role_and_the_loss_of_the_quorum_stops_writes_in_time() -> Result<()> {
+async fn the_loss_of_one_etcd_member_changes_no_role_and_the_loss_of_the_quorum_stops_writes_in_time() -> Outcome {
     with_running(three().etcd(3), async |cluster| {
         let primary = cluster.at_rest(WHOLE).await?;
         let log = cluster.etcd.watch(&cluster.key("leader")).await?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use pgward_tests::cluster::with_running;
+use pgward_tests::cluster::{Outcome, with_running};
 use pgward_tests::direct::DirectWriters;
 use pgward_tests::http::Request;
 use pgward_tests::verdict::{DirectVerdict, interruption};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{WHOLE, agent, nothing_lost, three};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_switchover_moves_the_primary_and_loses_nothing() -> Result<()> {
+async fn a_switchover_moves_the_primary_and_loses_nothing() -> Outcome {
     with_running(three(), async |cluster| {
         let first = cluster.at_rest(WHOLE).await?;
         let (second, third) = ((first + 1) % 3, (first + 2) % 3);
@@ -64,7 +64,7 @@ async fn history_names_the_new_leaders(cluster: &pgward_tests::cluster::Cluster,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_switchover_that_cannot_work_is_refused_and_nothing_moves() -> Result<()> {
+async fn a_switchover_that_cannot_work_is_refused_and_nothing_moves() -> Outcome {
     with_running(three(), async |cluster| {
         let primary = cluster.at_rest(WHOLE).await?;
         let (leader, other) = (cluster.nodes[primary].name(), cluster.nodes[(primary + 1) % 3].name());

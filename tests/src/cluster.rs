@@ -1,11 +1,11 @@
 //! A whole cluster on this machine: etcd, nodes, network, in one scratch folder.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::etcd::Etcd;
@@ -80,6 +80,24 @@ impl Topology {
     }
 }
 
+/// Why a test failed: the whole text for people, where `anyhow` would print a backtrace of the test runner.
+pub struct Failure(String);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(format!("{:#}", error.into()))
+    }
+}
+
+/// How a test ends.
+pub type Outcome = Result<(), Failure>;
+
 /// A running cluster. Dropping it ends all its processes.
 #[derive(Debug)]
 pub struct Cluster {
@@ -99,13 +117,13 @@ pub struct Cluster {
 ///
 /// # Errors
 /// What `body` returns.
-pub async fn with(topology: Topology, body: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+pub async fn with(topology: Topology, body: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Outcome {
     let mut cluster = Cluster::prepare(topology).await?;
     match body(&mut cluster).await {
         Ok(()) => Ok(()),
         Err(error) => {
             let seen = cluster.dump().await;
-            bail!("{error:#}\n\n--- what was seen ---\n{seen}")
+            Err(Failure(format!("{error:#}\n\n--- what was seen ---\n{seen}")))
         }
     }
 }
@@ -114,7 +132,7 @@ pub async fn with(topology: Topology, body: impl AsyncFnOnce(&mut Cluster) -> Re
 ///
 /// # Errors
 /// What `body` returns, or that the cluster does not come up.
-pub async fn with_running(topology: Topology, body: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+pub async fn with_running(topology: Topology, body: impl AsyncFnOnce(&mut Cluster) -> Result<()>) -> Outcome {
     with(topology, async |cluster| {
         cluster.start_all()?;
         cluster.all_streaming(BOOTSTRAP_LIMIT).await?;
