@@ -13,7 +13,9 @@ use pgward_store::{Condition, EtcdOptions, EtcdStore, Key, Store, prefix_of};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::args::Global;
+use super::schedule;
 use super::settings::Settings;
+use super::terminal::{Console, Terminal};
 use super::world::{Answer, ClusterName, NoAnswer, Request, World};
 
 /// Connects where the configuration says.
@@ -63,7 +65,13 @@ impl World for Outside {
     async fn read(&self, name: &ClusterName) -> anyhow::Result<Arc<Cluster>> {
         let (store, _guard) = self.store(name)?;
         let cluster = store.read(self.timeout).await;
-        cluster.with_context(|| format!("cannot read cluster {} from etcd at {}", name.scope, self.endpoints()))
+        let cluster =
+            cluster.with_context(|| format!("cannot read cluster {} from etcd at {}", name.scope, self.endpoints()))?;
+        for warning in &cluster.warnings {
+            let now = schedule::seconds(&self.now());
+            Console.warn(&format!("{now} - WARNING - {}: the key {} {}", name.scope, warning.key, warning.problem));
+        }
+        Ok(cluster)
     }
 
     async fn call(&self, url: &str, request: Request, timeout: Duration) -> Result<Answer, NoAnswer> {
