@@ -103,7 +103,9 @@ impl<S: Store> Cycle<S> {
             self.next_tick = self.next_tick.max(Instant::now()); // TIM-2: an overrun does not queue up ticks.
             let deadline = wake_at.map(|at| Instant::now() + at.since(boot_now()));
             let until = deadline.map_or(self.next_tick, |deadline| deadline.min(self.next_tick));
-            let postmaster = self.local.get().postmaster;
+            // One that was seen dead has been decided on; waiting for its end again would spin.
+            let alive = self.last_seen.as_ref().is_some_and(|seen| seen.alive);
+            let postmaster = self.local.get().postmaster.filter(|_| alive);
             let starting = postmaster.clone().filter(|_| self.local.get().starting_since.is_some());
             let significance = significance(&self.decided_on);
             let mut lease_state = self.lease.state();
@@ -159,12 +161,15 @@ impl<S: Store> Cycle<S> {
         self.log(&decision);
         self.guard(&view, &seen).await;
         self.last_seen = Some(seen);
-        self.apply_configuration(&view).await;
-        self.publish(&view).await;
+        self.publish_node(&view);
         let pass = self.execute(&decision, &view).await;
-        if !decision.effects.is_empty() {
-            // What was done changes what others see: tell them before the next tick.
+        if matches!(pass, Pass::Settled(_)) {
+            // What others are told waits until nothing more urgent is to be done.
             self.publish(&view).await;
+            if decision.effects.is_empty() {
+                self.apply_configuration(&view).await;
+                self.sync_slots(&view).await;
+            }
         }
         pass
     }

@@ -40,9 +40,6 @@ impl<S: Store> Cycle<S> {
         if leads && view.postgres.facts.as_ref().is_some_and(|facts| !facts.in_recovery) {
             self.publish_status(view, &cluster).await;
         }
-        if view.action.is_none() && view.postgres.is_running() {
-            self.sync_slots(view, &cluster).await;
-        }
     }
 
     async fn publish_record(&mut self, view: &View, cluster: &Cluster) {
@@ -119,7 +116,11 @@ impl<S: Store> Cycle<S> {
     }
 
     /// CYC-18: the slots that members need here, at most once a second.
-    async fn sync_slots(&mut self, view: &View, cluster: &Cluster) {
+    pub(super) async fn sync_slots(&mut self, view: &View) {
+        let SeenStore::Current(cluster) = &view.store else { return };
+        if view.action.is_some() || !view.postgres.is_running() || cluster.is_unlocked() {
+            return;
+        }
         let recently = self.published.slots_at.is_some_and(|at| at.elapsed() < Duration::from_secs(1));
         let members_changed = self.server.slots_are_for_others(cluster);
         if recently && !members_changed {
@@ -141,7 +142,7 @@ impl<S: Store> Cycle<S> {
     }
 
     /// The view that REST answers from.
-    fn publish_node(&mut self, view: &View) {
+    pub(super) fn publish_node(&mut self, view: &View) {
         let local = self.local.get();
         let (cluster, read_at) = match &self.decided_on {
             StoreView::Current { cluster, .. } => (Some(Arc::clone(cluster)), Some(self.wall_seconds())),

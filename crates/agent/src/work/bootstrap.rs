@@ -8,6 +8,7 @@ use pgward_core::config::{DynamicConfig, LocalConfig};
 use pgward_core::decide::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
 use pgward_core::decide::view::Outcome;
 use pgward_store::{Condition, Key, Store, StoreError};
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::action::Progress;
@@ -37,6 +38,9 @@ pub(crate) struct Bootstrap<S> {
     pub within: Duration,
 }
 
+/// Pause after a claim that failed because of the store, before the next decision may try again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error("{0}")]
@@ -57,6 +61,7 @@ impl<S: Store> Bootstrap<S> {
             Ok(false) => return Outcome::Cancelled, // BOO-4
             Err(problem) => {
                 error!(error = %problem, "could not claim the cluster");
+                sleep(RETRY_PAUSE).await;
                 return Outcome::Cancelled;
             }
         }
@@ -78,8 +83,10 @@ impl<S: Store> Bootstrap<S> {
     /// empty `initialize` of ours never stands alone.
     async fn claim(&self) -> Result<bool, StoreError> {
         let me = self.config.name.as_str();
-        let Some(lease) = self.lease.now().id else {
-            return Ok(false); // The store has not granted one yet; the next cycle tries again.
+        let mut state = self.lease.state();
+        let granted = timeout(self.within, state.wait_for(|state| state.id.is_some())).await;
+        let Some(lease) = granted.ok().and_then(Result::ok).and_then(|state| state.id) else {
+            return Err(StoreError::Other("no lease was granted".to_owned()));
         };
         let alive = Key::Own(INTENT_ALIVE_KEY.to_owned());
         match self.store.write(&alive, me, Condition::Absent, Some(lease), self.within).await {

@@ -30,7 +30,10 @@ pub(super) fn decide(view: &View, cluster: &Cluster, action: &RunningAction) -> 
             && !action.cancelled;
         return Some(if too_long { recovery_too_long(view, cluster) } else { busy.alone() }); // ASY-1, ASY-2
     }
-    if view.settings.paused || action.kind == ActionKind::Bootstrap {
+    if action.kind == ActionKind::Bootstrap {
+        return Some(busy.alone()); // ASY-3
+    }
+    if view.settings.paused {
         return Some(Reason::BusyUndisturbed { action: action.kind }.alone()); // ASY-3
     }
     if action.kind == ActionKind::Promote && !action.committed {

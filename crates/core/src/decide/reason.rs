@@ -70,7 +70,7 @@ reasons! {
     RenewalsFail ["DCSF-6", "TIM-4"] "the leader lease could not be renewed and is running out";
 
     /// A long action runs.
-    Busy { action: ActionKind } ["ASY-2", "ASY-6", "ASY-7"] "{action} is under way";
+    Busy { action: ActionKind } ["ASY-2", "ASY-3", "ASY-6", "ASY-7"] "{action} is under way";
     /// A long action runs in pause or while bootstrapping.
     BusyUndisturbed { action: ActionKind } ["ASY-3"] "{action} is under way and is not disturbed in pause";
     /// The lock is gone before the promotion was committed.
