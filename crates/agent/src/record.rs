@@ -3,11 +3,13 @@
 //! Field order and presence are part of the interface: peers compare values as text (DCS-9, CYC-19).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, MemberRole, PostgresState, Status};
 use pgward_core::decide::view::Facts;
 use pgward_core::json;
 use pgward_core::names::MemberName;
+use pgward_core::time::BootInstant;
 use pgward_core::wal::Lsn;
 use serde_json::{Map, Value};
 
@@ -91,25 +93,50 @@ impl Record<'_> {
     }
 }
 
-/// The status that a leader publishes: its position, the slots of the others and its own, and the members that its
-/// slots are kept for (STS-1, STS-2).
+/// The status that a leader publishes: its position, the slots of the others and its own, and the slots that are kept
+/// for members (STS-1, STS-2). `retained` is `None` when slots of absent members are not kept.
 pub(crate) fn status(
-    cluster: &Cluster,
     me: &MemberName,
     position: Lsn,
     slots: &BTreeMap<String, Lsn>,
-    keep: bool,
+    retained: Option<Vec<String>>,
 ) -> Status {
-    if !keep {
-        return Status { optime: Some(position), slots: None, retain_slots: None };
+    let slots = retained.is_some().then(|| {
+        let mut slots = slots.clone();
+        slots.insert(me.slot_name(), position);
+        slots
+    });
+    Status { optime: Some(position), slots, retain_slots: retained }
+}
+
+/// Since when members have been away whose slots are kept (STS-2).
+#[derive(Default)]
+pub(crate) struct Retained(BTreeMap<String, BootInstant>);
+
+impl Retained {
+    /// Forgets everything: somebody else leads and keeps count.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
     }
-    let mut all = slots.clone();
-    all.insert(me.slot_name(), position);
-    let mut retain: Vec<String> = cluster.members.keys().map(MemberName::slot_name).collect();
-    retain.push(me.slot_name());
-    retain.sort();
-    retain.dedup();
-    Status { optime: Some(position), slots: Some(all), retain_slots: Some(retain) }
+
+    /// The slots to keep now: of members that are there, or were less than `ttl` ago. A new leader takes over the list
+    /// that the store has and starts to count anew.
+    pub(crate) fn update(
+        &mut self,
+        cluster: &Cluster,
+        me: &MemberName,
+        now: BootInstant,
+        ttl: Duration,
+    ) -> Vec<String> {
+        if self.0.is_empty() {
+            self.0 = cluster.status.retain_slots.iter().flatten().map(|slot| (slot.clone(), now)).collect();
+        }
+        for name in cluster.members.keys().chain([me]) {
+            self.0.insert(name.slot_name(), now);
+        }
+        self.0.retain(|_, seen| now.since(*seen) < ttl);
+        self.0.keys().cloned().collect()
+    }
 }
 
 #[cfg(test)]
@@ -151,5 +178,29 @@ mod tests {
         );
         let stopped = Record { state: PostgresState::Stopped, role: MemberRole::Demoted, ..record };
         assert!(!stopped.to_value().contains("xlog_location"), "no positions of a server that is down");
+    }
+
+    #[test]
+    fn slots_of_members_that_are_away_are_kept_for_a_while() {
+        use pgward_core::cluster::{LeaseId, RawKey, Revision};
+        let key = |suffix: &str, value: &str| RawKey {
+            suffix: suffix.to_owned(),
+            value: value.as_bytes().to_vec(),
+            create_revision: Revision(1),
+            mod_revision: Revision(1),
+            lease: LeaseId(1),
+        };
+        let keys = [
+            key("members/a", "{}"),
+            key("members/b", "{}"),
+            key("status", r#"{"optime":1,"retain_slots":["b","gone"]}"#),
+        ];
+        let cluster = Cluster::from_keys(Revision(1), keys);
+        let (me, ttl) = ("a".parse().unwrap(), Duration::from_secs(1800));
+        let at = |seconds| BootInstant(Duration::from_secs(seconds));
+        let mut retained = Retained::default();
+        assert_eq!(retained.update(&cluster, &me, at(10), ttl), ["a", "b", "gone"], "a new leader counts anew (STS-2)");
+        assert_eq!(retained.update(&cluster, &me, at(1809), ttl), ["a", "b", "gone"]);
+        assert_eq!(retained.update(&cluster, &me, at(1811), ttl), ["a", "b"], "too long away");
     }
 }

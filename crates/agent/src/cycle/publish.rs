@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::Cycle;
-use crate::record::{Record, status};
+use crate::record::{Record, Retained, status};
 use crate::rest::view::{NodeView, PendingRestart};
 
 /// What was written last, and when.
@@ -27,6 +27,7 @@ pub(crate) struct Published {
     status: Option<Status>,
     status_at: Option<Instant>,
     slots_at: Option<Instant>,
+    retained: Retained,
 }
 
 impl<S: Store> Cycle<S> {
@@ -39,6 +40,8 @@ impl<S: Store> Cycle<S> {
         let leads = matches!(view.lease, Lease::Held { .. }) && cluster.is_led_by(&view.me);
         if leads && view.postgres.facts.as_ref().is_some_and(|facts| !facts.in_recovery) {
             self.publish_status(view, &cluster).await;
+        } else if !leads {
+            self.published.retained.clear();
         }
     }
 
@@ -94,8 +97,9 @@ impl<S: Store> Cycle<S> {
 
     async fn publish_status(&mut self, view: &View, cluster: &Cluster) {
         let (Some(facts), Some(seen)) = (&view.postgres.facts, &self.last_seen) else { return };
-        let keep = !self.dynamic.member_slots_ttl.is_zero();
-        let status = status(cluster, &view.me, facts.position, &seen.details.slots, keep);
+        let ttl = self.dynamic.member_slots_ttl;
+        let retained = (!ttl.is_zero()).then(|| self.published.retained.update(cluster, &view.me, view.now, ttl));
+        let status = status(&view.me, facts.position, &seen.details.slots, retained);
         if self.published.status.as_ref() == Some(&status) && cluster.status == status {
             return;
         }
