@@ -70,6 +70,7 @@ enum Command {
     Take(oneshot::Sender<Result<bool, StoreError>>),
     Release(oneshot::Sender<Result<bool, StoreError>>),
     Forget,
+    Check,
 }
 
 /// Reaches the task.
@@ -132,6 +133,12 @@ impl LeaseHandle {
         self.ask(Command::Release).await
     }
 
+    /// Asks for a renewal now: a write was refused because the lease is gone.
+    pub fn check(&self) {
+        // With a full queue the task is about to talk to the store anyway.
+        let _ = self.commands.try_send(Command::Check);
+    }
+
     /// Stops renewing the leader key without touching it: it expires by time (offline and nolock demotions).
     pub async fn forget(&self) {
         // A task that has ended renews nothing either.
@@ -160,17 +167,8 @@ impl<S: Store> LeaseKeeper<S> {
         // Until the first cycle has run, the task may get a lease and keep it for one ttl.
         let (permit_sender, permit) = watch::channel(boot_now() + times.ttl);
         let (times_sender, times) = watch::channel(times);
-        let keeper = LeaseKeeper {
-            store,
-            me,
-            fence,
-            commands,
-            state,
-            permit,
-            times,
-            next: Instant::now(),
-            was_permitted: true,
-        };
+        let keeper =
+            LeaseKeeper { store, me, fence, commands, state, permit, times, next: Instant::now(), was_permitted: true };
         let handle =
             LeaseHandle { commands: command_sender, state: state_receiver, permit: permit_sender, times: times_sender };
         (keeper, handle)
@@ -272,6 +270,7 @@ impl<S: Store> LeaseKeeper<S> {
                     state.key = Lease::NotOurs { holder };
                     state.error = None;
                 });
+                self.next = Instant::now(); // The lease may be gone with the key: our record needs one.
                 Ok(false)
             }
         }
@@ -295,6 +294,7 @@ impl<S: Store> LeaseKeeper<S> {
             Command::Take(answer) => drop(answer.send(self.take(times).await)),
             Command::Release(answer) => drop(answer.send(self.release(times).await)),
             Command::Forget => self.publish(|state| state.key = Lease::None),
+            Command::Check => self.next = Instant::now(),
         }
     }
 

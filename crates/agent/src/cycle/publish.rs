@@ -8,7 +8,7 @@ use pgward_core::decide::memory::CheckpointState;
 use pgward_core::decide::slots;
 use pgward_core::decide::view::{ActionKind, DataDir, Lease, Store as SeenStore, View};
 use pgward_core::time::lease_end;
-use pgward_store::{Condition, Key, Store, StoreView};
+use pgward_store::{Condition, Key, Store, StoreError, StoreView};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
@@ -91,6 +91,7 @@ impl<S: Store> Cycle<S> {
                 self.published.record_at = Some(Instant::now());
                 self.published.lease = lease;
             }
+            Err(StoreError::LeaseGone) => self.lease.check(),
             Err(problem) => warn!(error = %problem, "the member record could not be written"),
         }
     }

@@ -1,7 +1,8 @@
 //! The REST API: what load balancers, monitoring, other members and the command line ask a member.
 //!
-//! Answers are rendered from one [`NodeView`], which the agent's loop publishes after each observation; a request
-//! never waits for PostgreSQL, and waits for the store only where the answer must be fresh (`/cluster`, a switchover).
+//! Answers are rendered from one [`NodeView`], which the agent's loop publishes after each observation. Health checks
+//! take it as it is; `/patroni`, `/readiness` and `/metrics` ask PostgreSQL anew, because positions are compared by them;
+//! the store is waited for only where the answer must be fresh (`/cluster`, a switchover).
 //! Paths, status codes, bodies and texts are those of Patroni 4.1. On purpose, different are: HTTP/1.1 with lengths and
 //! kept connections; and an error page with 503 where the store is needed and unreachable, where Patroni closes the
 //! connection without an answer.

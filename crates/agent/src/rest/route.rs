@@ -76,9 +76,9 @@ impl Router {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         match first_segment(request.uri().path()) {
             "liveness" => Reply::StatusOnly(ok_or_unavailable(is_alive(&self.node.borrow(), boot_now()))),
-            "readiness" => Reply::StatusOnly(ok_or_unavailable(is_ready(&query, &self.node.borrow(), boot_now()))),
-            "patroni" => Reply::json(StatusCode::OK, &status_document(&self.node.borrow())),
-            "metrics" => Reply::metrics(metrics_text(&self.node.borrow())),
+            "readiness" => Reply::StatusOnly(ok_or_unavailable(is_ready(&query, &self.fresh_node().await, boot_now()))),
+            "patroni" => Reply::json(StatusCode::OK, &status_document(&self.fresh_node().await)),
+            "metrics" => Reply::metrics(metrics_text(&self.fresh_node().await)),
             "cluster" => match self.operations.read_cluster().await {
                 Ok(cluster) => {
                     let node = self.node.borrow();
@@ -107,6 +107,15 @@ impl Router {
             },
             _ => Reply::json(self.health(request), &status_document(&self.node.borrow())),
         }
+    }
+
+    /// The view with what PostgreSQL says now. Positions must not be of the last cycle where they are compared: other
+    /// members decide by them who may lead (PEER-1).
+    async fn fresh_node(&self) -> NodeView {
+        let asks = self.node.borrow().current_server().is_some() || self.node.borrow().is_running();
+        let server = if asks { self.operations.fresh_facts().await } else { None };
+        let node = self.node.borrow().clone();
+        NodeView { server: server.or_else(|| node.server.clone().filter(|_| !asks)), ..node }
     }
 
     /// Answers from the last view of the cluster, or from a fresh read when there is none.

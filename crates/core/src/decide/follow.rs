@@ -39,7 +39,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     );
     let behind = matches!((ours, theirs), (Some(ours), Some(theirs)) if ours < theirs);
     let streaming = view.postgres.facts.as_ref().is_some_and(|facts| facts.streaming);
-    if behind && !streaming && matches!(memory.rewind, super::RewindState::Initial) {
+    let compared = memory.same_history_as == theirs;
+    if behind && !streaming && !compared && matches!(memory.rewind, super::RewindState::Initial) {
         rewind::request_check(view, memory); // FOL-12: the leader moved on and we do not stream from it.
     }
     if let Some(decision) = rewind::next_step(view, cluster, memory)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::time::BootInstant;
-use crate::wal::Lsn;
+use crate::wal::{Lsn, Timeline};
 
 use super::rewind::{Divergence, DivergenceFacts, judge};
 use super::view::{ActionKind, Finished, Outcome, Store, View};
@@ -21,6 +21,8 @@ pub struct Memory {
     pub backoff_since: Option<BootInstant>,
     /// Divergence from the leader (MEM-5).
     pub rewind: RewindState,
+    /// The leader's timeline that the last comparison found to continue our history: not compared again (FOL-12).
+    pub same_history_as: Option<Timeline>,
     /// Why the last rewind failed.
     pub rewind_error: String,
     /// A divergence check that could not be completed is repeated at this instant.
@@ -164,7 +166,12 @@ impl Memory {
     fn absorb_check(&mut self, view: &View, facts: &DivergenceFacts) {
         self.rewind = match judge(facts) {
             Divergence::Diverged => RewindState::Needed,
-            Divergence::SameHistory => RewindState::NotNeeded,
+            Divergence::SameHistory => {
+                if let DivergenceFacts::Known { leader_timeline, .. } = facts {
+                    self.same_history_as = Some(*leader_timeline);
+                }
+                RewindState::NotNeeded
+            }
             Divergence::Unknown => {
                 self.check_again_at = Some(view.now + CHECK_AGAIN);
                 RewindState::CheckRequested

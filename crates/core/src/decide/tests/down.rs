@@ -325,3 +325,32 @@ fn a_replica_follows_whoever_leads() {
         check(name, &view, &Memory::default(), effects, rule);
     }
 }
+
+#[test]
+fn a_replica_compares_with_a_moved_leader_once() {
+    let (b, value) = member("b", "primary");
+    let value = value.replace("\"timeline\":1", "\"timeline\":2");
+    let not_streaming = Facts { streaming: false, ..facts(true) };
+    let behind = View {
+        postgres: Postgres {
+            facts: Some(not_streaming),
+            recovery: RecoveryDiff::Reload,
+            ..postgres(MemberRole::Replica)
+        },
+        ..replica(three(Some("b"), &[(b.as_str(), value.as_str())]))
+    };
+    let compare = [Effect::CheckDivergence { leader: "b".parse().unwrap() }];
+    let memory = check("the leader has moved on", &behind, &Memory::default(), &compare, "RWD-3");
+    let facts = DivergenceFacts::Known {
+        local: LocalPosition { timeline: Timeline::FIRST, lsn: Lsn(1000), was: LocalRole::Standby },
+        leader_timeline: Timeline::new(2).unwrap(),
+        leader_history: vec![(Timeline::FIRST, Lsn(1000))],
+    };
+    let outcome = Outcome::Divergence(Box::new(facts));
+    let compared = View { finished: vec![Finished { kind: ActionKind::CheckDivergence, outcome }], ..behind.clone() };
+    let reload = [Effect::ReloadUpstream { upstream: Some("b".parse().unwrap()) }];
+    let memory = check("the same history: follows", &compared, &memory, &reload, "FOL-10");
+    let settled = View { postgres: Postgres { recovery: RecoveryDiff::Same, ..behind.postgres.clone() }, ..behind };
+    let memory = Memory { rewind: RewindState::Initial, ..memory };
+    check("and does not compare again", &settled, &memory, &[], "OWN-7");
+}
