@@ -12,13 +12,17 @@
 mod address;
 mod dynamic;
 mod effective;
+mod environment;
 mod finding;
 mod governed;
 mod local;
 mod options;
+mod patch;
 mod secret;
+mod suggest;
 mod tags;
 pub mod units;
+mod yaml;
 
 pub use address::{HostPort, InvalidAddress, ListenAddress};
 pub use dynamic::{DynamicConfig, InvalidDynamicConfig, StandbyCluster, SynchronousMode, Timing};
@@ -30,5 +34,6 @@ pub use local::{
     LogType, OptionList, PostgresqlConfig, RestApiConfig, ServerTokens, SrvDiscovery, VerifyClient, WatchdogConfig,
     WatchdogMode,
 };
+pub use patch::patch;
 pub use secret::Secret;
 pub use tags::Tags;
