@@ -217,6 +217,9 @@ where
     if !request.headers().contains_key(header::CONTENT_LENGTH) {
         return Err(Reply::error(StatusCode::LENGTH_REQUIRED));
     }
+    if request.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(Reply::error(StatusCode::PAYLOAD_TOO_LARGE)); // Known beforehand: nothing is waited for.
+    }
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
     let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => body.to_bytes(),
