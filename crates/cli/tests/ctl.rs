@@ -188,7 +188,7 @@ fn read_request(stream: &mut TcpStream) -> String {
     while !head.ends_with("\r\n\r\n") {
         assert_ne!(reader.read_line(&mut head).unwrap(), 0, "the request ends early: {head}");
     }
-    let lengths =
+    let mut lengths =
         head.lines().filter_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     let length: u64 = lengths.next_back().unwrap_or(0);
     reader.take(length).read_to_string(&mut body).unwrap();
