@@ -1,9 +1,11 @@
 //! The executable.
 
+mod agent;
 mod ctl;
 mod demo;
+mod logging;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,6 +15,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "pgward", version)]
 enum Cli {
+    /// Manage PostgreSQL on this machine as a member of a cluster; also answers to the name patroni
+    Agent(agent::Args),
     /// Show a cluster and move its leader; also answers to the name patronictl
     #[command(disable_help_flag = true)]
     Ctl {
@@ -25,10 +29,21 @@ enum Cli {
 }
 
 fn main() -> ExitCode {
+    // The two processes that an agent starts from this executable: before anything else is set up.
+    let mut hidden = std::env::args_os().skip(1);
+    match hidden.next().as_deref().and_then(OsStr::to_str) {
+        Some("__fencer") => return pgward_agent::fencer::fencer_main(hidden),
+        Some("__launch") => return pgward_postgres::launch_main(hidden),
+        Some(_) | None => {}
+    }
+    if is_called("patroni") {
+        return agent::main(&agent::Args::parse());
+    }
     if is_called("patronictl") {
         return ctl::main(std::env::args_os());
     }
     match Cli::parse() {
+        Cli::Agent(args) => agent::main(&args),
         Cli::Ctl { arguments } => ctl::main(std::iter::once(OsString::from("pgward ctl")).chain(arguments)),
         Cli::Demo(args) => run(demo::main(args)),
     }

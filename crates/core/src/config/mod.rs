@@ -15,6 +15,7 @@ mod effective;
 mod environment;
 mod finding;
 mod governed;
+mod interim;
 mod local;
 mod options;
 mod patch;
@@ -29,6 +30,7 @@ pub use dynamic::{DynamicConfig, InvalidDynamicConfig, StandbyCluster, Synchrono
 pub use effective::{EffectivePostgresql, RECOVERY_PARAMETERS};
 pub use finding::{Finding, Origin, Severity};
 pub use governed::is_governed;
+pub use interim::load;
 pub use local::{
     Authentication, BasicAuth, BootstrapConfig, Credentials, CtlConfig, EtcdConfig, LocalConfig, LogConfig, LogFormat,
     LogType, OptionList, PostgresqlConfig, RestApiConfig, ServerTokens, SrvDiscovery, VerifyClient, WatchdogConfig,
