@@ -87,7 +87,8 @@ fn status_of(member: &Member, document: Map<String, Value>) -> Option<PeerStatus
 fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::String(text) => text.trim().parse().ok(),
-        other => other.as_i64(),
+        Value::Number(number) => number.as_i64(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

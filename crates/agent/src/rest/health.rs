@@ -133,7 +133,7 @@ fn tag_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
-        other => other.to_string().to_lowercase(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string().to_lowercase(),
     }
 }
 

@@ -226,15 +226,18 @@ async fn bind(host: &str, port: u16, listen: &ListenAddress) -> Result<TcpListen
         host => TcpListener::bind((host, port)).await,
     };
     bound.map_err(|source| {
-        let reason = match source.kind() {
-            io::ErrorKind::AddrInUse => format!(
-                "address in use; stop the program that listens there (`ss -ltnp 'sport = :{port}'` shows it) or choose another port"
-            ),
-            io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
-            io::ErrorKind::PermissionDenied => "permission denied; ports below 1024 need a privilege".to_owned(),
-            _ => source.to_string(),
+        let kind = source.kind();
+        let reason = if kind == io::ErrorKind::AddrInUse {
+            let find = format!("`ss -ltnp 'sport = :{port}'` shows it");
+            format!("address in use; stop the program that listens there ({find}) or choose another port")
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            "this machine does not have that address; listen on one that it has, or on *".to_owned()
+        } else if kind == io::ErrorKind::PermissionDenied {
+            "permission denied; ports below 1024 need a privilege, choose a higher one".to_owned()
+        } else {
+            source.to_string()
         };
-        RestError::Listen { listen: listen.to_string(), reason, kind: source.kind() }
+        RestError::Listen { listen: listen.to_string(), reason, kind }
     })
 }
 

@@ -126,6 +126,9 @@ fn server_facts(status: &Value) -> ServerFacts {
     }
 }
 
+/// Something that happens to the cluster.
+type Change = Box<dyn FnOnce(&mut Cluster) + Send>;
+
 /// What the store and the other members do.
 pub(crate) struct Agent {
     pub(crate) node: watch::Sender<NodeView>,
@@ -136,7 +139,7 @@ pub(crate) struct Agent {
     /// Members that answer when they are asked how they are.
     pub(crate) reachable: Mutex<Vec<String>>,
     /// Applied to the cluster when the agent is woken.
-    pub(crate) on_wake: Mutex<Option<Box<dyn FnOnce(&mut Cluster) + Send>>>,
+    pub(crate) on_wake: Mutex<Option<Change>>,
     /// What PostgreSQL says when it is asked anew; the outer `None` stands for what the view has.
     pub(crate) fresh: Mutex<Option<Option<ServerFacts>>>,
     /// The next write loses against another one.
