@@ -246,6 +246,28 @@ fn a_switchover_is_agreed_in_a_dialogue_and_sent_to_the_leader() {
 }
 
 #[test]
+fn a_file_names_the_cluster_the_store_and_the_user() {
+    let etcd = Etcd::start();
+    let (url, member) = member("Switchover scheduled");
+    etcd.load("03-steady-three-members", &url);
+    let file = etcd.directory.path().join("patronictl.yml");
+    let login = "ctl:\n  authentication:\n    username: demo\n    password: secret\n";
+    std::fs::write(&file, format!("scope: demo\netcd3:\n  hosts: [{}]\n{login}", &etcd.endpoint[7..])).unwrap();
+    let named = |arguments: &[&str]| {
+        let mut command = ctl(&["-c", file.to_str().unwrap()]);
+        command.args(arguments).output().unwrap()
+    };
+    let output = named(&["list"]);
+    assert_eq!((stdout(&output), stderr(&output)), (recorded_list(), String::new()));
+    let output = named(&["switchover", "--scheduled", "2031-01-01T00:00Z", "--force"]);
+    let request = member.join().unwrap();
+    assert!(request.to_lowercase().contains("\r\nauthorization: basic zgvtbzpzzwnyzxq=\r\n"), "{request}");
+    let body = r#"{"candidate":null,"leader":"pg1","scheduled_at":"2031-01-01T00:00:00+00:00"}"#;
+    assert!(request.ends_with(body), "{request}");
+    assert!(stdout(&output).contains(" Switchover scheduled\n+ Cluster: demo"), "{}", stdout(&output));
+}
+
+#[test]
 fn a_failover_goes_through_the_store_when_the_member_is_away() {
     let etcd = Etcd::start();
     etcd.load("03-steady-three-members", &format!("http://127.0.0.1:{}", free_port()));
