@@ -140,6 +140,9 @@ fn leader_of_switchover(
     terminal: &mut impl Terminal,
 ) -> anyhow::Result<MemberName> {
     let Some(leader) = &cluster.leader else { bail!("This cluster has no leader") };
+    if leader.name.as_str().parse::<MemberName>().is_err() {
+        bail!("The leader key of cluster {scope} does not hold the name of a member, so nobody can hand over");
+    }
     let name = match (wish, dialogue) {
         (Some(name), _) => name,
         (None, Dialogue::Force) => return Ok(leader.name.clone()),

@@ -48,7 +48,7 @@ struct Case {
     /// What later reads see.
     after: Moment,
     answers: &'static [&'static str],
-    /// What a member answers to a POST; nothing when it cannot be reached.
+    /// What a member answers to a POST; nothing when it cannot be reached. With status 0 the answer is lost.
     post: Option<(u16, &'static str)>,
 }
 
@@ -126,8 +126,10 @@ impl World for Recorded {
             }
             Request::Post(body) => {
                 self.note(format!("POST {url} {body}"));
-                let (status, body) = self.case.post.ok_or_else(unreachable)?;
-                Ok(Answer { status, body: body.to_owned() })
+                match self.case.post.ok_or_else(unreachable)? {
+                    (0, problem) => Err(NoAnswer::Lost(anyhow::anyhow!("{problem}"))),
+                    (status, body) => Ok(Answer { status, body: body.to_owned() }),
+                }
             }
         }
     }
@@ -405,6 +407,32 @@ fn a_leader_that_cannot_be_reached_is_moved_through_the_store() {
     assert_eq!(requests.last().unwrap(), r#"demo: {"leader":"pg1","member":"pg2"}"#);
     let line = "2026-11-21 05:06:35.42013 Could not switchover using Patroni api, falling back to DCS\n+ Cluster: demo";
     assert!(tail.contains(line) && tail.ends_with("[exit 0]\n"), "{tail}");
+}
+
+#[test]
+fn a_lost_answer_is_not_asked_for_again_when_the_leader_has_moved() {
+    let (_, requests) = switchover("", Some((0, "the connection broke")));
+    assert_eq!(requests.last().unwrap(), r#"demo: {"leader":"pg1"}"#, "the leader has not moved");
+
+    let after = at("08-right-after-switchover");
+    let case = Case { after, post: Some((0, "the connection broke")), ..Case::of("", at(STEADY)) };
+    let world = Recorded::new(case, "2026-11-21 05:06:35.42013");
+    let found = transcript("patronictl switchover demo --force", &[], &world);
+    assert!(found.contains("The answer was lost, but the leader is \"pg2\" now\n+ Cluster: demo"), "{found}");
+    assert_eq!(world.requests().len(), 1, "nothing is written to the store");
+}
+
+#[test]
+fn garbage_in_the_leader_key_is_no_leader_to_hand_over() {
+    let garbage = Moment { stage: "01-bootstrap-in-progress", edits: &[] };
+    let world = Recorded::new(Case::of("", garbage), "2026-11-21 05:06:00");
+    let found = transcript("patronictl switchover demo --force", &[], &world);
+    assert!(found.ends_with("Error: This cluster has no leader\n[exit 1]\n"), "{found}");
+    let garbage = Moment { stage: STEADY, edits: &[("pg1", "a/b")] };
+    let world = Recorded::new(Case::of("", garbage), "2026-11-21 05:06:00");
+    let found = transcript("patronictl switchover demo --force", &[], &world);
+    assert!(found.contains("Error: The leader key of cluster demo does not hold the name of a member"), "{found}");
+    assert_eq!(world.requests(), Vec::<String>::new());
 }
 
 #[test]

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
+use pgward_agent::COMPATIBLE_VERSION;
 use pgward_core::cluster::{Cluster, Member};
 use serde_json::Value;
 
 use super::terminal::Terminal;
-use super::world::{Answer, Request, World};
-
-/// The version of Patroni whose texts and exit codes we keep.
-const COMPATIBLE_VERSION: &str = "4.1.5";
+use super::world::{Answer, NoAnswer, Request, World};
 
 /// How long one member may take to tell its version.
 const MEMBER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,7 +44,7 @@ async fn ask(member: &Member, world: &impl World) -> anyhow::Result<String> {
     let answer = world.call(api_url, Request::Get, MEMBER_TIMEOUT).await;
     // A status document comes with 200 or 503, depending on the role.
     let Answer { body, .. } = answer.map_err(|no_answer| match no_answer {
-        super::world::NoAnswer::Unsent(error) | super::world::NoAnswer::Lost(error) => error,
+        NoAnswer::Unsent(error) | NoAnswer::Lost(error) => error,
     })?;
     let document: Value = serde_json::from_str(&body)?;
     let agent = document.pointer("/patroni/version").and_then(Value::as_str);
