@@ -50,7 +50,6 @@ impl<S: Store> Cycle<S> {
         let Some(lease_id) = lease else { return };
         let local = self.local.get();
         let seen = self.last_seen.as_ref();
-        let positions = view.action.as_ref().is_none_or(|action| action.kind == ActionKind::Promote);
         let essential = Record {
             conn_url: self.server.conn_url(),
             api_url: self.server.api_url(),
@@ -71,7 +70,7 @@ impl<S: Store> Cycle<S> {
         let replication_state = seen.and_then(|seen| seen.details.replication_state.as_deref());
         let essence = format!("{} {timeline:?} {replication_state:?}", essential.to_value());
         let full = Record {
-            facts: view.postgres.facts.as_ref().filter(|_| positions),
+            facts: view.postgres.facts.as_ref(),
             received: seen.and_then(|seen| seen.details.received),
             replication_state,
             ..essential
