@@ -24,7 +24,7 @@ const ETCD_LIMIT: Duration = Duration::from_secs(30);
 /// Initialising and cloning take a few seconds; a restart after a crash may have WAL to replay.
 const NODES_LIMIT: Duration = Duration::from_secs(120);
 /// How often a condition that only polling can tell is looked at.
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(50);
 
 /// `pgward demo`.
 pub(super) async fn cluster(args: &Args, dir: &Path) -> anyhow::Result<ExitCode> {
@@ -104,6 +104,10 @@ async fn bring_up(plan: &Plan, children: &mut Children) -> anyhow::Result<Vec<Me
     let started = Instant::now();
     for member in layout.etcd_members() {
         children.add(&member, start_etcd(layout, member)?);
+        // One after the other: a new member first asks the others whether the store exists, and one that listens but
+        // does not answer yet costs it two seconds.
+        let it_answers_peers = async || http::get(layout.etcd_peer_address(member), "/version").await.ok();
+        until(children, layout, ETCD_LIMIT, "an etcd member does not answer", it_answers_peers).await?;
     }
     until(children, layout, ETCD_LIMIT, "etcd has not elected a leader", || etcd_is_healthy(layout)).await?;
     say!("{:6.1} s  etcd answers", started.elapsed().as_secs_f64());
@@ -194,9 +198,6 @@ fn start_etcd(layout: &Layout, member: EtcdMember) -> anyhow::Result<Child> {
         ("--initial-cluster-token", "pgward-demo"),
         ("--logger", "zap"),
         ("--log-level", "warn"),
-        // Half of the defaults: the members share a machine, and the first election is what everybody waits for.
-        ("--heartbeat-interval", "50"),
-        ("--election-timeout", "500"),
         // The demo writes a little all day long; without this the store would only grow.
         ("--auto-compaction-mode", "periodic"),
         ("--auto-compaction-retention", "10m"),
