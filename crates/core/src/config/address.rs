@@ -83,6 +83,16 @@ impl ListenAddress {
         self.hosts.join(",")
     }
 
+    /// The first address that another machine could use, with the port.
+    pub fn reachable(&self) -> HostPort {
+        let is_usable = |host: &&String| {
+            let address = host.parse::<std::net::IpAddr>();
+            host.as_str() != "*" && !address.is_ok_and(|address| address.is_unspecified())
+        };
+        let host = self.hosts.iter().find(is_usable).cloned().unwrap_or_else(|| "localhost".to_owned());
+        HostPort { host, port: self.port }
+    }
+
     /// True when it listens on every address.
     pub fn is_any(&self) -> bool {
         self.hosts.iter().any(|host| matches!(host.as_str(), "*" | "0.0.0.0" | "::"))

@@ -176,6 +176,11 @@ impl DynamicConfig {
         })
     }
 
+    /// Keys that are set and that this version does not act on.
+    pub fn pending_keys(&self) -> Vec<String> {
+        super::schema::pending_in(&self.document)
+    }
+
     /// True when synchronous replication is requested.
     pub fn is_synchronous(&self) -> bool {
         self.synchronous_mode != SynchronousMode::Off

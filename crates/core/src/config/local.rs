@@ -1,13 +1,13 @@
 //! The local configuration: what one member reads from its own file and environment.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::address::{HostPort, ListenAddress};
+use super::dynamic::{DynamicConfig, InvalidDynamicConfig};
 use super::finding::Finding;
 use super::secret::Secret;
 use super::tags::Tags;
@@ -41,6 +41,8 @@ pub struct LocalConfig {
     pub log: LogConfig,
     /// The kernel watchdog.
     pub watchdog: WatchdogConfig,
+    /// Keys that are set and that this version does not act on; also named by one of the warnings.
+    pub pending: Vec<String>,
     /// What deserves attention and does not prevent a start: to be logged once at each load.
     pub warnings: Vec<Finding>,
     /// The merged document, environment included. It holds passwords in clear text.
@@ -51,6 +53,22 @@ impl LocalConfig {
     /// The prefix of the cluster's keys, with slashes at both ends: `/service/demo/`.
     pub fn prefix(&self) -> String {
         key_prefix(&self.namespace, &self.scope)
+    }
+}
+
+/// What becomes the dynamic configuration of a new cluster: `bootstrap.dcs`, its timing corrected (TIM-1). A key that would
+/// have the whole document refused is left out.
+pub fn to_dynamic_for_bootstrap(config: &LocalConfig) -> Map<String, Value> {
+    let mut document = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
+    loop {
+        let refused = match DynamicConfig::from_map(&document) {
+            Ok(dynamic) => return dynamic.document,
+            Err(InvalidDynamicConfig::NotANumber { key, .. } | InvalidDynamicConfig::NotAMapping { key, .. }) => key,
+        };
+        match refused.split_once('.') {
+            Some((section, key)) => drop(document[section].as_object_mut().and_then(|below| below.shift_remove(key))),
+            None => drop(document.shift_remove(refused)),
+        }
     }
 }
 
@@ -243,13 +261,7 @@ pub struct PostgresqlConfig {
 impl PostgresqlConfig {
     /// `connect_address`, or the first address of `listen` that another machine could use.
     pub fn published_address(&self) -> HostPort {
-        self.connect_address.clone().unwrap_or_else(|| {
-            let is_usable = |host: &&String| {
-                host.as_str() != "*" && !host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
-            };
-            let host = self.listen.hosts.iter().find(is_usable).cloned().unwrap_or_else(|| "localhost".to_owned());
-            HostPort { host, port: self.listen.port }
-        })
+        self.connect_address.clone().unwrap_or_else(|| self.listen.reachable())
     }
 }
 
@@ -474,6 +486,7 @@ pub(super) mod tests {
             tags: Tags::default(),
             log: LogConfig::default(),
             watchdog: WatchdogConfig::default(),
+            pending: vec![],
             warnings: vec![],
             document: Map::new(),
         }

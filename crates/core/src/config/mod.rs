@@ -15,10 +15,12 @@ mod effective;
 mod environment;
 mod finding;
 mod governed;
-mod interim;
+mod load;
 mod local;
 mod options;
 mod patch;
+mod report;
+mod schema;
 mod secret;
 mod suggest;
 mod tags;
@@ -30,11 +32,11 @@ pub use dynamic::{DynamicConfig, InvalidDynamicConfig, StandbyCluster, Synchrono
 pub use effective::{EffectivePostgresql, RECOVERY_PARAMETERS};
 pub use finding::{Finding, Origin, Severity};
 pub use governed::is_governed;
-pub use interim::load;
+pub use load::{Check, ClientConfig, Probe, Rejected, Source, Sources, Validation, config_files, load, validate};
 pub use local::{
     Authentication, BasicAuth, BootstrapConfig, Credentials, CtlConfig, EtcdConfig, LocalConfig, LogConfig, LogFormat,
     LogType, OptionList, PostgresqlConfig, RestApiConfig, ServerTokens, SrvDiscovery, VerifyClient, WatchdogConfig,
-    WatchdogMode,
+    WatchdogMode, to_dynamic_for_bootstrap,
 };
 pub use patch::patch;
 pub use secret::Secret;

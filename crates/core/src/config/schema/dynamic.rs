@@ -1,0 +1,45 @@
+//! The keys of the dynamic configuration.
+
+use super::{Key, POSTGRESQL, Place, State, Type};
+
+const fn shared(name: &'static str, kind: Type) -> Key {
+    Key { name, kind, place: Place::Dynamic, state: State::Used }
+}
+
+/// The top level.
+pub(in crate::config) const DYNAMIC: &[Key] = &[
+    shared("ttl", Type::Integer(20, i64::MAX)),
+    shared("loop_wait", Type::Integer(1, i64::MAX)),
+    shared("retry_timeout", Type::Integer(3, i64::MAX)),
+    shared("maximum_lag_on_failover", Type::Integer(0, i64::MAX)),
+    shared("maximum_lag_on_syncnode", Type::Integer(-1, i64::MAX)).pending_unless(&["-1"]),
+    shared("max_timelines_history", Type::Integer(0, i64::MAX)),
+    shared("check_timeline", Type::Flag),
+    shared("primary_start_timeout", Type::Seconds(0)),
+    shared("master_start_timeout", Type::Seconds(0)),
+    shared("primary_stop_timeout", Type::Seconds(0)).pending(),
+    shared("master_stop_timeout", Type::Seconds(0)).pending(),
+    shared("primary_race_backoff", Type::Seconds(0)),
+    shared("synchronous_mode", Type::SynchronousMode).pending_unless(&["off"]),
+    shared("synchronous_mode_strict", Type::Flag).pending_unless(&["off"]),
+    shared("synchronous_node_count", Type::Integer(1, i64::MAX)).pending_unless(&["1"]),
+    shared("failsafe_mode", Type::Flag).pending_unless(&["off"]),
+    shared("pause", Type::Flag),
+    shared("member_slots_ttl", Type::Seconds(0)),
+    shared("slots", Type::Mapping).pending(),
+    shared("permanent_slots", Type::Mapping).pending(),
+    shared("permanent_replication_slots", Type::Mapping).pending(),
+    shared("ignore_slots", Type::Lines).pending(),
+    shared("standby_cluster", Type::Section(STANDBY_CLUSTER)).pending(),
+    shared("postgresql", Type::Section(POSTGRESQL)),
+];
+
+const STANDBY_CLUSTER: &[Key] = &[
+    shared("host", Type::Text),
+    shared("port", Type::Any),
+    shared("primary_slot_name", Type::Text),
+    shared("create_replica_methods", Type::Lines),
+    shared("restore_command", Type::Text),
+    shared("archive_cleanup_command", Type::Text),
+    shared("recovery_min_apply_delay", Type::Any),
+];
