@@ -50,6 +50,35 @@ impl fmt::Display for EtcdMember {
     }
 }
 
+/// What a user can name: a node or a member of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Node(Node),
+    Etcd(EtcdMember),
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Part::Node(node) => node.fmt(f),
+            Part::Etcd(member) => member.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix('e').and_then(|number| number.parse().ok()) {
+            Some(number) if (1..=ETCD_MEMBERS).contains(&number) => Ok(Part::Etcd(EtcdMember(number))),
+            _ => {
+                text.parse().map(Part::Node).map_err(|problem| format!("{problem}, etcd members e1 to e{ETCD_MEMBERS}"))
+            }
+        }
+    }
+}
+
 /// What was chosen when the directory was made; kept in it as `demo.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -212,6 +241,9 @@ mod tests {
     #[test]
     fn only_names_of_nodes_are_nodes() {
         assert_eq!("n3".parse(), Ok(Node(3)));
+        assert_eq!("n3".parse(), Ok(Part::Node(Node(3))));
+        assert_eq!("e3".parse(), Ok(Part::Etcd(EtcdMember(3))));
+        assert!("e4".parse::<Part>().is_err());
         for text in ["", "n", "3", "n0", "n10", "N1", "n1 ", "e1", "n-1", "n999"] {
             assert!(text.parse::<Node>().is_err(), "{text:?}");
         }

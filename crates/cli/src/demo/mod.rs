@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use self::layout::Node;
+use self::layout::Part;
 
 /// The arguments of `pgward demo`.
 #[derive(Debug, clap::Args)]
@@ -73,15 +73,15 @@ enum Command {
     Stop,
     /// Show what runs and which role each node has
     Status,
-    /// Let a node crash: its agent, fencer and PostgreSQL are killed at once
+    /// Let a node crash (agent, fencer and PostgreSQL are killed at once), or an etcd member
     Kill {
-        /// The node, such as n1
-        node: Node,
+        /// The node, such as n1, or the etcd member, such as e1
+        part: Part,
     },
-    /// Start a node that was killed
+    /// Start what was killed
     Start {
-        /// The node, such as n1
-        node: Node,
+        /// The node, such as n1, or the etcd member, such as e1
+        part: Part,
     },
 }
 
@@ -98,8 +98,8 @@ pub(crate) async fn main(args: Args) -> anyhow::Result<ExitCode> {
         None => start::cluster(&args, &dir).await,
         Some(Command::Stop) => stop::cluster(&dir).await,
         Some(Command::Status) => state::print(&dir).await,
-        Some(Command::Kill { node }) => stop::crash(&dir, node),
-        Some(Command::Start { node }) => start::node(&dir, node).await,
+        Some(Command::Kill { part }) => stop::crash(&dir, part),
+        Some(Command::Start { part }) => start::part(&dir, part).await,
     }
 }
 
@@ -109,8 +109,8 @@ fn command_line(args: &Args, dir: &Path) -> Vec<std::ffi::OsString> {
     match args.command {
         Some(Command::Stop) => line.push("stop".into()),
         Some(Command::Status) => line.push("status".into()),
-        Some(Command::Kill { node }) => line.extend(["kill".into(), node.to_string().into()]),
-        Some(Command::Start { node }) => line.extend(["start".into(), node.to_string().into()]),
+        Some(Command::Kill { part }) => line.extend(["kill".into(), part.to_string().into()]),
+        Some(Command::Start { part }) => line.extend(["start".into(), part.to_string().into()]),
         None => {
             if let Some(nodes) = args.nodes {
                 line.extend(["--nodes".into(), nodes.to_string().into()]);

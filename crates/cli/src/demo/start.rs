@@ -12,7 +12,7 @@ use tokio::process::Child;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::layout::{EtcdMember, Layout, Node};
+use super::layout::{EtcdMember, Layout, Node, Part};
 use super::preflight::{self, Plan};
 use super::process::{self, Process};
 use super::signals::Signals;
@@ -157,11 +157,15 @@ async fn until<T>(
 /// A member is healthy when it has a leader and can write through it, so one member's word is enough.
 async fn etcd_is_healthy(layout: &Layout) -> Option<()> {
     for member in layout.etcd_members() {
-        if http::get(layout.etcd_client_address(member), "/health").await.is_ok_and(|body| body.contains("\"true\"")) {
+        if is_healthy(layout, member).await {
             return Some(());
         }
     }
     None
+}
+
+async fn is_healthy(layout: &Layout, member: EtcdMember) -> bool {
+    http::get(layout.etcd_client_address(member), "/health").await.is_ok_and(|body| body.contains("\"true\""))
 }
 
 /// Says each change of a member once.
@@ -217,32 +221,44 @@ fn start_agent(layout: &Layout, node: Node) -> anyhow::Result<Child> {
     process::start(command, &layout.pid_file(&node), &layout.log_file(&node))
 }
 
-/// `pgward demo start NODE`.
-pub(super) async fn node(dir: &Path, node: Node) -> anyhow::Result<ExitCode> {
+/// `pgward demo start`: what was killed before.
+pub(super) async fn part(dir: &Path, part: Part) -> anyhow::Result<ExitCode> {
     let layout = Layout::existing(dir)?;
-    layout.require(node)?;
-    let _starting = lock(&layout)?;
-    if let Some(process) = Process::of(&layout.pid_file(&node)) {
-        bail!("{node} runs already (process {process})");
+    if let Part::Node(node) = part {
+        layout.require(node)?;
     }
-    if layout.etcd_members().all(|member| Process::of(&layout.pid_file(&member)).is_none()) {
+    let _starting = lock(&layout)?;
+    if let Some(process) = Process::of(&layout.pid_file(&part)) {
+        bail!("{part} runs already (process {process})");
+    }
+    if !stop::anything_runs(&layout) {
         let dir = guide::quote(&layout.dir.to_string_lossy());
         bail!("the demo in {} is stopped: start it as a whole with `pgward demo --dir {dir}`", layout.dir.display());
     }
     let started = Instant::now();
     let mut children = Children::default();
-    children.add(&node, start_agent(&layout, node)?);
-    let mut progress = Progress { started, last: BTreeMap::new() };
-    let it_is_well = async || {
-        if !state::answer(&layout, [node]).await {
-            return None;
+    match part {
+        Part::Node(node) => {
+            children.add(&node, start_agent(&layout, node)?);
+            let mut progress = Progress { started, last: BTreeMap::new() };
+            let it_is_well = async || {
+                if !state::answer(&layout, [node]).await {
+                    return None;
+                }
+                let members = state::members(&layout).await;
+                let member = state::member_of(&members, node)?;
+                progress.show(std::slice::from_ref(member));
+                member.is_well().then_some(())
+            };
+            until(&mut children, &layout, NODES_LIMIT, "the node is not well", it_is_well).await?;
         }
-        let members = state::members(&layout).await;
-        let member = state::member_of(&members, node)?;
-        progress.show(std::slice::from_ref(member));
-        member.is_well().then_some(())
-    };
-    until(&mut children, &layout, NODES_LIMIT, "the node is not well", it_is_well).await?;
+        Part::Etcd(member) => {
+            children.add(&member, start_etcd(&layout, member)?);
+            let it_is_well = async || is_healthy(&layout, member).await.then_some(());
+            until(&mut children, &layout, ETCD_LIMIT, "the etcd member is not well", it_is_well).await?;
+            say!("{:6.1} s  {member} answers", started.elapsed().as_secs_f64());
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

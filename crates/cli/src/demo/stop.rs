@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
 use super::guide;
-use super::layout::{Layout, Node};
+use super::layout::{Layout, Node, Part};
 use super::process::{self, Found, Process};
 use super::state;
 
@@ -113,32 +112,32 @@ fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// `pgward demo kill NODE`: what a power cut does to a machine, as far as one machine can show it.
-pub(super) fn crash(dir: &Path, node: Node) -> anyhow::Result<ExitCode> {
+/// `pgward demo kill`: what a power cut does to a machine, as far as one machine can show it.
+pub(super) fn crash(dir: &Path, part: Part) -> anyhow::Result<ExitCode> {
     let layout = Layout::existing(dir)?;
-    layout.require(node)?;
-    let processes = of_node(&layout, node);
-    if let Some(process) = Process::of(&layout.pid_file(&node)) {
-        process.signal(Signal::KILL);
-    }
-    if processes.is_empty() {
-        say!("nothing of {node} runs");
+    let processes = match part {
+        Part::Node(node) => {
+            layout.require(node)?;
+            of_node(&layout, node)
+        }
+        Part::Etcd(_) => Vec::new(),
+    };
+    let main = Process::of(&layout.pid_file(&part));
+    if main.is_none() && processes.is_empty() {
+        say!("nothing of {part} runs");
         return Ok(ExitCode::FAILURE);
     }
-    for Found { process, .. } in &processes {
+    for process in processes.iter().map(|found| &found.process).chain(&main) {
         process.signal(Signal::KILL);
     }
-    let mut programs: Vec<_> = processes.iter().map(|found| found.program.as_str()).collect();
-    programs.sort_unstable();
-    let count = |name: &str| programs.iter().filter(|program| **program == name).count();
-    say!(
-        "killed {} processes of {node} ({} of pgward, {} of PostgreSQL)",
-        programs.len(),
-        count("pgward"),
-        count("postgres")
-    );
+    let count = |name: &str| processes.iter().filter(|found| found.program == name).count();
+    match part {
+        Part::Node(_) => {
+            say!("killed {part}: {} processes of pgward, {} of PostgreSQL", count("pgward"), count("postgres"))
+        }
+        Part::Etcd(_) => say!("killed {part}"),
+    }
     let executable = guide::quote(&layout.executable().to_string_lossy());
-    let dir = layout.dir.to_str().context("the directory's name is not text")?;
-    say!("bring it back: {executable} demo start {node} --dir {}", guide::quote(dir));
+    say!("bring it back: {executable} demo start {part} --dir {}", guide::quote(&layout.dir.to_string_lossy()));
     Ok(ExitCode::SUCCESS)
 }
