@@ -70,10 +70,30 @@ impl Server {
     async fn spawn(&self, upstream: Option<Option<&Member>>) -> Result<Postmaster, ServerError> {
         self.0.instance.check_owner()?;
         self.0.instance.kill_leftovers(LEFTOVERS_LIMIT).await?;
+        self.check_port()?;
         let config = self.server_config(upstream).await?;
         let postmaster = self.0.instance.spawn(&config).await?;
         info!(pid = postmaster.pid(), "started PostgreSQL");
         Ok(postmaster)
+    }
+
+    /// Says before a start what PostgreSQL would only say in its own log: that its port is taken.
+    pub(crate) fn check_port(&self) -> Result<(), ServerError> {
+        if self.0.instance.postmaster().ok().flatten().is_some() {
+            return Ok(()); // It is our own server that listens there.
+        }
+        let listen = &self.0.config.postgresql.listen;
+        for host in &listen.hosts {
+            let host = if host == "*" { "0.0.0.0" } else { host.as_str() };
+            if let Err(problem) = std::net::TcpListener::bind((host, listen.port))
+                && problem.kind() == std::io::ErrorKind::AddrInUse
+            {
+                return Err(ServerError::Unusable(format!(
+                    "postgresql.listen: {listen}: address already in use; stop what listens there, or choose another port"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Starts the server as primary. The caller holds the lease, or is creating a cluster that nobody knows yet.

@@ -56,6 +56,9 @@ enum Problem {
 impl<S: Store> Bootstrap<S> {
     /// BOO-1…11. Losing the race is no failure; a failure moves what was created aside (BOO-8).
     pub(crate) async fn run(self, progress: Progress) -> Outcome {
+        if let Err(problem) = self.server.check_port() {
+            return Outcome::Failed(problem.to_string()); // Nothing was claimed or created yet.
+        }
         match self.claim().await {
             Ok(true) => {}
             Ok(false) => return Outcome::Cancelled, // BOO-4

@@ -267,9 +267,9 @@ impl Cluster {
     }
 }
 
-/// True for a text that can be a system identifier: ten digits or more (IN-P9).
+/// True for a text that can be a system identifier: ten digits or more (IN-P9) that fit into PostgreSQL's 64 bits.
 pub fn is_system_id(text: &str) -> bool {
-    text.len() >= 10 && text.bytes().all(|byte| byte.is_ascii_digit())
+    text.len() >= 10 && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok()
 }
 
 #[cfg(test)]

@@ -98,3 +98,16 @@ fn a_missing_nofailover_tag_leaves_the_word_to_the_priority() {
         assert_eq!(member(tags).is_nofailover(), forbidden, "{tags}");
     }
 }
+
+#[test]
+fn a_system_identifier_is_a_number_of_64_bits() {
+    for (value, valid) in [
+        ("7710485511011361242", true),
+        ("123456789", false),
+        ("99999999999999999999999", false),
+        ("-1234567890", false),
+        ("+1234567890", false),
+    ] {
+        assert_eq!(cluster(&[("initialize", value)]).initialize.system_id().is_some(), valid, "{value}");
+    }
+}
