@@ -293,7 +293,7 @@ impl Reader<'_> {
         let value = self.document.get("standby_cluster").filter(|value| is_truthy(value))?;
         let section = value.as_object();
         let is_set = |key: &&str| section.and_then(|section| section.get(*key)).is_some_and(is_truthy);
-        if !["host", "port", "restore_command"].iter().any(|key| is_set(key)) {
+        if !["host", "port", "restore_command"].iter().any(is_set) {
             let problem = "names neither host, port nor restore_command and is ignored".to_owned();
             self.warn("standby_cluster", problem, "name the cluster to follow, or remove the key");
             return None;

@@ -185,7 +185,7 @@ impl Merger<'_> {
         let configured = dynamic.postgresql.get("parameters").and_then(Value::as_object);
         let find = |name: &str| {
             let same = |key: &str| key.eq_ignore_ascii_case(name);
-            configured?.iter().filter(|(key, value)| same(key) && !value.is_null()).map(|(_, value)| value).last()
+            configured?.iter().rfind(|(key, value)| same(key) && !value.is_null()).map(|(_, value)| value)
         };
         let listen = &self.local.postgresql.listen;
         let mut command_line = Vec::new();

@@ -37,7 +37,7 @@ impl Report {
     pub(super) fn about(&mut self, rule: Rule, key: &str, node: &Node, problem: impl Into<String>, remedy: &str) {
         let value = match &node.kind {
             Kind::Scalar(_) if is_secret(key) => None,
-            Kind::Scalar(value) if value.is_null() => Some("null".to_owned()),
+            Kind::Scalar(value) if value.is_null() || value.is_boolean() => Some(value.to_string()),
             Kind::Scalar(value) => Some(text_of(value)),
             Kind::List(_) | Kind::Map(_) => None,
         };

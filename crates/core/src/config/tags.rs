@@ -96,7 +96,7 @@ impl Tags {
     }
 
     fn excludes(&self, boolean: &str, priority: &str) -> bool {
-        match self.0.get(boolean) {
+        match self.0.get(boolean).filter(|value| !value.is_null()) {
             Some(value) => is_truthy(value),
             None => self.number(priority).is_some_and(|priority| priority <= 0),
         }

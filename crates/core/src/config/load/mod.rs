@@ -172,7 +172,7 @@ fn merge_file(entries: &mut Vec<(String, Node)>, source: &Source, report: &mut R
             None
         }
         Err(finding) => {
-            report.extend(vec![finding]);
+            report.extend(vec![*finding]);
             None
         }
     }

@@ -276,7 +276,7 @@ tags: {nosync: true}
         "pg.yml:3: ttl: 30: is a setting of the whole cluster and ignored in the local file; set it below bootstrap.dcs",
         "pg.yml:4: etcd: asks for etcd's v2 API, which is not offered; the v3 API",
         "pg.yml:5: restapi.thread_pool_size: 5: has no meaning here",
-        "pg.yml:9: postgresql.use_slots: on: is a setting of the whole cluster",
+        "pg.yml:9: postgresql.use_slots: true: is a setting of the whole cluster",
         "pg.yml:10: postgresql.dta_dir: is not a known key and is ignored; did you mean data_dir?",
         "pg.yml:11: postgresql.parameters.max_connections: 5: is the same on all members and ignored in the local file",
         "understood, and not acted on by this version: postgresql.create_replica_methods, postgresql.callbacks, \

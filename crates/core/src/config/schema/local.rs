@@ -32,15 +32,17 @@ pub(in crate::config) const LOCAL: &[Key] = &[
 
 const LEVELS: &[&str] = &["DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"];
 
+/// The layout without a setting, which generated files spell out.
+const DEFAULT_FORMAT: &str = "%(asctime)s %(levelname)s: %(message)s";
+
 const LOG: &[Key] = &[
     local("type", Type::Choice(&["plain", "json"])).pending_unless(&["plain"]),
     local("level", Type::Choice(LEVELS)),
     local("traceback_level", Type::Choice(&["DEBUG", "ERROR"])).pending_unless(&["ERROR"]),
-    local("format", Type::Any).pending(),
+    local("format", Type::Any).pending_unless(&[DEFAULT_FORMAT]),
     local("dateformat", Type::Text).pending(),
     local("static_fields", Type::Mapping).pending(),
-    local("max_queue_size", Type::Integer(0, i64::MAX))
-        .ignored("has no meaning here: lines are written at once", "remove it"),
+    local("max_queue_size", Type::Integer(0, i64::MAX)).pending_unless(&["1000"]),
     local("dir", Type::Text),
     local("mode", Type::Integer(0, 0o777)),
     local("file_num", Type::Integer(0, i64::MAX)).pending(),

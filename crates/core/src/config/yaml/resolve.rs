@@ -52,7 +52,7 @@ pub(super) fn integer(text: &str) -> Option<Value> {
     let (negative, body) = split_sign(text);
     let digits = body.replace('_', "");
     let magnitude = if body == "0" {
-        Some(0.0).map(|_| Magnitude::Small(0))
+        Some(Magnitude::Small(0))
     } else if let Some(binary) = body.strip_prefix("0b") {
         is_run_of(binary, |c| matches!(c, '0' | '1')).then(|| Magnitude::parse(&digits[2..], 2))?
     } else if let Some(hex) = body.strip_prefix("0x") {
@@ -125,11 +125,7 @@ fn is_base60_real(body: &str) -> bool {
     let first = parts.next().unwrap_or_default();
     first.starts_with(|c: char| c.is_ascii_digit())
         && is_run_of(first, |c| c.is_ascii_digit())
-        && parts.all(|part| match part.as_bytes() {
-            [b'0'..=b'9'] => true,
-            [b'0'..=b'5', b'0'..=b'9'] => true,
-            _ => false,
-        })
+        && parts.all(|part| matches!(part.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']))
 }
 
 fn base60(digits: &str) -> Option<Magnitude> {
@@ -186,7 +182,7 @@ fn is_timestamp(text: &str) -> bool {
         return month == 2 && day == 2;
     }
     let spaced = at.skip([' ', '\t']) > 0;
-    if !spaced && !(at.one('T') || at.one('t')) {
+    if !(spaced || at.one('T') || at.one('t')) {
         return false;
     }
     let has_time = at.digits(1, 2) && at.one(':') && at.digits(2, 2) && at.one(':') && at.digits(2, 2);

@@ -1,7 +1,7 @@
 use super::*;
 use serde_json::json;
 
-fn read(text: &str) -> Result<(Value, Vec<Finding>), Finding> {
+fn read(text: &str) -> Result<(Value, Vec<Finding>), Box<Finding>> {
     let mut warnings = Vec::new();
     parse("t.yml", text, &mut warnings).map(|node| (node.to_value(), warnings))
 }
