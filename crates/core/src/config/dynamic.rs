@@ -150,6 +150,7 @@ impl DynamicConfig {
         let strict = reader.flag("synchronous_mode_strict");
         let mode = reader.synchronous_mode();
         let synchronous_mode = if standby_cluster.is_some() { SynchronousMode::Off } else { mode };
+        reader.name_pending();
         let stop = reader.aliased_seconds("primary_stop_timeout", "master_stop_timeout", 0);
         Ok(DynamicConfig {
             timing,
@@ -205,6 +206,15 @@ impl Reader<'_> {
         let value = self.document.get(key).map(crate::json::compact);
         let (severity, origin) = (Severity::Warning, Origin::Store);
         self.warnings.push(Finding { severity, origin, key: key.into(), value, problem, remedy: remedy.into() });
+    }
+
+    /// One warning for all that is understood and not acted on.
+    fn name_pending(&mut self) {
+        let keys = super::schema::pending_in(self.document);
+        if !keys.is_empty() {
+            let problem = format!("understood, and not acted on by this version: {}", keys.join(", "));
+            self.warn("", problem, "do not rely on them yet");
+        }
     }
 
     /// TIM-1: minimums first, then room for two retries within the lease. Also returns the document with what was
