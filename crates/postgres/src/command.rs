@@ -112,8 +112,8 @@ impl Tool {
         if cancel.is_cancelled() {
             return Err(CommandError::Cancelled { program });
         }
-        let spawn_error = |source: io::Error| CommandError::Spawn { program: program.clone(), source };
-        let mut child = command.spawn().map_err(spawn_error)?;
+        let path = command.as_std().get_program().to_string_lossy().into_owned();
+        let mut child = command.spawn().map_err(|source| CommandError::Spawn { program: path, source })?;
         let mut streams = Streams::of(&mut child, on_error_output);
         enum End {
             Exited(io::Result<std::process::ExitStatus>),

@@ -63,9 +63,9 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// It could not be started.
-    #[error("cannot run {program}: {source}")]
+    #[error("cannot run {program} (postgresql.bin_dir names the directory of PostgreSQL's programs): {source}")]
     Spawn {
-        /// The program.
+        /// The program, with the directory it was looked for in.
         program: String,
         /// Why not.
         source: io::Error,

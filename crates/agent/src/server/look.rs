@@ -112,10 +112,11 @@ impl Server {
         match self.0.instance.monitor(&options).await {
             Ok(monitoring) => {
                 seen.accepting = true;
+                self.state().problem = None;
                 self.read(&mut seen, &monitoring, look).await;
             }
             Err(problem) => {
-                debug!(error = %problem, "PostgreSQL did not answer");
+                self.say_once(&problem.to_string());
                 // A server that ran goes on running until it says that it does not (IN-P4).
                 seen.accepting = match problem {
                     MonitorError::Connection(_) => match self.0.instance.ready_state().await {
@@ -123,11 +124,25 @@ impl Server {
                         Ready::Rejecting => false,
                         Ready::NoResponse => known.state == PostgresState::Running,
                     },
-                    MonitorError::Timeout(_) | MonitorError::Other(_) => known.state == PostgresState::Running,
+                    // It let us in, or told why it does not: a wrong password is no reason to think that it starts.
+                    MonitorError::Timeout(_) | MonitorError::Other(_) => true,
                 };
             }
         }
         seen
+    }
+
+    /// Warns of what keeps PostgreSQL from answering, once for each cause. While it starts that is no news.
+    fn say_once(&self, problem: &str) {
+        let mut state = self.state();
+        if state.problem.as_deref() != Some(problem) {
+            if problem.contains("the database system is") || problem.contains("Connection refused") {
+                debug!(error = %problem, "PostgreSQL did not answer");
+            } else {
+                warn!(error = %problem, "PostgreSQL did not answer");
+            }
+            state.problem = Some(problem.to_owned());
+        }
     }
 
     /// The facts for REST, asked anew: peers compare positions with them. `None` when the server does not answer.

@@ -72,6 +72,8 @@ struct State {
     diff: RecoveryDiff,
     /// Members that the slots were made for last.
     slots_for: Vec<String>,
+    /// What kept the server from answering when it was last asked.
+    problem: Option<String>,
 }
 
 impl Server {
@@ -90,6 +92,7 @@ impl Server {
             compared: None,
             diff: RecoveryDiff::Same,
             slots_for: Vec::new(),
+            problem: None,
         };
         Server(Arc::new(Inner { instance, config, launcher, conn_url, api_url, proxy_url, state: Mutex::new(state) }))
     }

@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, MemberRole};
 use super::effect::{Decision, DemoteMode, Effect};
 use super::peers::{Asked, Bound, Candidates, failover_possible};
 use super::reason::Reason;
-use super::view::View;
+use super::view::{Lease, View};
 use super::{is_owner, manual};
 
 /// STA-3…8. `None`: the cycle goes on, as a standby.
@@ -14,6 +14,9 @@ pub(super) fn decide(view: &View, cluster: &Cluster) -> Option<Decision> {
         return None; // STA-3
     }
     let as_primary = matches!(view.postgres.role, MemberRole::Primary | MemberRole::Promoted);
+    if cluster.is_led_by(&view.me) && view.lease == Lease::None {
+        return Some(Reason::AdoptsLease.with([Effect::Adopt])); // After a restart of the agent: nothing is proven yet.
+    }
     if !is_owner(view, cluster) {
         // STA-4: an owner that cannot renew, or a primary whose key is gone. STA-8: a standby goes on.
         let demote = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };

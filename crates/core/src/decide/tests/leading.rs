@@ -199,6 +199,16 @@ fn a_lost_lease_stops_whatever_would_become_writable() {
             "STA-4",
         ),
         (
+            "an agent that was restarted while its primary replays proves the lease first",
+            View {
+                lease: Lease::None,
+                postgres: Postgres { state: PostgresState::Starting, facts: None, ..postgres(MemberRole::Primary) },
+                ..replica(three(Some("a"), &[]))
+            },
+            &[Effect::Adopt],
+            "DCS-E2",
+        ),
+        (
             "the store falls silent during a promotion and the lease runs out",
             View { store: Store::Lost { error: "x".to_owned() }, lease: held(25), ..promoting(false) },
             &offline,
