@@ -50,6 +50,9 @@ pub enum AgentError {
     /// The bootstrap section is unusable.
     #[error("bootstrap.dcs cannot be used")]
     Dynamic(#[from] InvalidDynamicConfig),
+    /// PostgreSQL refuses to run as root, and so its agent does.
+    #[error("the agent runs as root, and PostgreSQL does not: start it as the user that PostgreSQL runs as, such as postgres")]
+    Root,
     /// Another agent has our name.
     #[error("another agent named {name} answers at {api_url}: every member needs a name of its own")]
     DuplicateName {
@@ -77,6 +80,9 @@ const DUPLICATE_LIMIT: Duration = Duration::from_secs(3);
 /// # Errors
 /// [`AgentError`] for whatever keeps it from starting.
 pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
+    if rustix::process::geteuid().is_root() {
+        return Err(AgentError::Root);
+    }
     let config = Arc::new(config);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
