@@ -5,6 +5,7 @@
 //! armed, and serves REST.
 
 mod action;
+mod cache;
 pub mod clock;
 mod cycle;
 pub mod fence;

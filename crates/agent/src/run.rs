@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::action::Actions;
+use crate::cache;
 use crate::cycle::{Cycle, Ended, lease_times};
 use crate::fence::Fence;
 use crate::fencer::{FencerError, FencerHandle, FencerSettings};
@@ -51,7 +52,9 @@ pub enum AgentError {
     #[error("bootstrap.dcs cannot be used")]
     Dynamic(#[from] InvalidDynamicConfig),
     /// PostgreSQL refuses to run as root, and so its agent does.
-    #[error("the agent runs as root, and PostgreSQL does not: start it as the user that PostgreSQL runs as, such as postgres")]
+    #[error(
+        "the agent runs as root, and PostgreSQL does not: start it as the user that PostgreSQL runs as, such as postgres"
+    )]
     Root,
     /// Another agent has our name.
     #[error("another agent named {name} answers at {api_url}: every member needs a name of its own")]
@@ -109,7 +112,12 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     let peers = HttpClient::new(peer_auth(&config), peer_tls(&config))?;
 
     let bootstrap = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
-    let dynamic = Arc::new(DynamicConfig::from_map(&bootstrap)?);
+    // Until the store has said what is in force: what was last in force here, else what a new cluster starts with.
+    let kept = cache::read(&config.postgresql.data_dir).and_then(|document| DynamicConfig::from_map(&document).ok());
+    let dynamic = Arc::new(match kept {
+        Some(kept) => kept,
+        None => DynamicConfig::from_map(&bootstrap)?,
+    });
     let server = Server::new(Arc::clone(&config), &dynamic, program);
     let (node, node_view) =
         watch::channel(NodeView::unseen(config.name.clone(), config.scope.clone(), COMPATIBLE_VERSION.to_owned()));

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::action::Actions;
+use crate::cache;
 use crate::clock::boot_now;
 use crate::fence::Fence;
 use crate::fencer::{FencerSettings, Lost};
@@ -211,6 +212,7 @@ impl<S: Store> Cycle<S> {
                 }
                 self.lease.set_times(lease_times(&dynamic));
                 self.server_config_due |= self.server.set_dynamic(&dynamic);
+                cache::write(&self.config.postgresql.data_dir, &dynamic.document);
                 self.dynamic = Arc::new(dynamic);
             }
             Err(problem) => error!(error = %problem, "the dynamic configuration is not usable; the former one stays"),
