@@ -38,7 +38,7 @@ async fn a_configuration_with_mistakes_is_refused_with_every_mistake_named() -> 
             to_yaml(&config)
         };
         for (name, text, wants) in [
-            ("an empty file", String::new(), &["empty"][..]),
+            ("an empty file", String::new(), &["scope", "name"][..]),
             ("not a mapping", "- scope\n- name\n".to_owned(), &["check.yml"]),
             ("malformed", "scope: demo\nname: [n1\npostgresql:\n  listen: }\n".to_owned(), &["check.yml:"]),
             ("a tab", "scope: demo\npostgresql:\n\tlisten: x\n".to_owned(), &["check.yml:3"]),

@@ -71,7 +71,8 @@ async fn on_one_cluster(agent: Agent, left: &mut Vec<Scenario>, report: &mut Rep
     cluster.start_all()?;
     if let Err(error) = cluster.all_streaming(BOOTSTRAP_LIMIT).await {
         left.retain(|s| *s != Scenario::Fresh);
-        return Err(error.context(format!("fresh cluster\n{}", cluster.dump().await)));
+        eprintln!("{}", cluster.dump().await);
+        return Err(error.context("fresh cluster"));
     }
     if left.contains(&Scenario::Fresh) {
         report.add(agent, "fresh", started.elapsed().as_secs_f64());
@@ -82,7 +83,8 @@ async fn on_one_cluster(agent: Agent, left: &mut Vec<Scenario>, report: &mut Rep
         cluster.at_rest(BOOTSTRAP_LIMIT * 2).await.with_context(|| format!("before {scenario:?}"))?;
         eprintln!("  {agent}: {scenario:?}");
         if let Err(error) = one(scenario, agent, &mut cluster, report).await {
-            return Err(error.context(format!("{scenario:?}\n{}", cluster.dump().await)));
+            eprintln!("{}", cluster.dump().await);
+            return Err(error.context(format!("{scenario:?}")));
         }
     }
     Ok(())

@@ -71,7 +71,7 @@ impl Report {
     /// Notes that something could not be measured.
     pub fn failed(&mut self, agent: Agent, what: &str) {
         eprintln!("    {agent} FAILED: {what}");
-        // The log tails are for the terminal; the table gets the first line.
+        // Whatever follows the first line is for the terminal.
         self.failures.push(format!("{agent}: {}", what.lines().next().unwrap_or_default()));
     }
 
