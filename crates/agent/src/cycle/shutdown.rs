@@ -20,7 +20,7 @@ impl<S: Store> Cycle<S> {
             return;
         }
         self.local.set_state(PostgresState::Stopping);
-        let stopped = match self.server.stop(StopHow::Fast, None).await {
+        let stopped = match self.server.stop(&self.local, StopHow::Fast, None).await {
             Ok(stopped) => stopped,
             Err(problem) => {
                 // SHD-6: the key expires by time, and the fencer stays armed.

@@ -128,14 +128,26 @@ impl Server {
     }
 
     /// Stops the server and proves that it has ended. `limit` makes a fast stop an immediate one.
-    pub(crate) async fn stop(&self, how: StopHow, limit: Option<Duration>) -> Result<Stopped, ServerError> {
+    ///
+    /// The server that was seen last counts too: its pid file may have vanished with the data directory, and it goes on
+    /// to accept writes without either (DIR-1).
+    pub(crate) async fn stop(
+        &self,
+        local: &Local,
+        how: StopHow,
+        limit: Option<Duration>,
+    ) -> Result<Stopped, ServerError> {
         let options = StopOptions {
             mode: if how == StopHow::Immediate { StopMode::Immediate } else { StopMode::Fast },
             checkpoint: how == StopHow::FastWithCheckpoint,
             timeout: limit,
             ..StopOptions::default()
         };
-        let outcome = self.0.instance.stop(&options, None).await?;
+        let known = local.get().postmaster.filter(Postmaster::is_alive);
+        let outcome = match (self.0.instance.postmaster(), known) {
+            (Ok(None), Some(known)) => self.0.instance.stop_postmaster(&known, &options, None).await?,
+            (Ok(_) | Err(_), _) => self.0.instance.stop(&options, None).await?,
+        };
         info!(?outcome, "stopped PostgreSQL");
         // Backends of a postmaster that was killed may live on for a moment.
         self.0.instance.kill_leftovers(LEFTOVERS_LIMIT).await?;
@@ -324,5 +336,59 @@ impl Server {
         }
         self.state().slots_for = cluster.members.keys().map(ToString::to_string).collect();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pgward_core::config::{DynamicConfig, load};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_whose_data_directory_vanished_is_stopped_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let (data_dir, bin_dir) = (root.path().join("data"), root.path().join("bin"));
+        for directory in [&data_dir, &bin_dir] {
+            std::fs::create_dir(directory).unwrap();
+        }
+        let program = bin_dir.join("postgres");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        // An orphan: a child of this process would not pass for a server.
+        let script = format!("cd {}; echo $$; exec {} 60 >/dev/null 2>&1", data_dir.display(), program.display());
+        let output = std::process::Command::new("setsid").args(["-f", "/bin/sh", "-c", &script]).output().unwrap();
+        let pid = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        std::fs::write(data_dir.join("postmaster.pid"), format!("{pid}\n{}\n0\n", data_dir.display())).unwrap();
+        let yaml = format!(
+            "{{scope: demo, name: n1, etcd3: {{host: 127.0.0.1}}, \
+             restapi: {{listen: '127.0.0.1:1', connect_address: '127.0.0.1:1'}}, \
+             postgresql: {{listen: '127.0.0.1:1', connect_address: '127.0.0.1:1', data_dir: {}, bin_dir: {}, \
+             authentication: {{superuser: {{username: a}}, replication: {{username: b}}}}}}}}",
+            data_dir.display(),
+            bin_dir.display()
+        );
+        let config = load(&[("n1.yml".to_owned(), yaml)], &BTreeMap::new()).unwrap();
+        let dynamic = DynamicConfig::from_map(&serde_json::Map::new()).unwrap();
+        let server = Server::new(Arc::new(config), &dynamic, "/bin/false".into());
+        let local = Local::new(MemberRole::Primary);
+        let postmaster = async {
+            loop {
+                // The shell has not become the program at once.
+                match server.instance().postmaster().unwrap() {
+                    Some(postmaster) => break postmaster,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let postmaster = tokio::time::timeout(Duration::from_secs(5), postmaster).await.unwrap();
+        local.started(postmaster.clone(), pgward_core::time::BootInstant::default());
+        std::fs::remove_dir_all(&data_dir).unwrap();
+
+        assert!(server.may_be_writable(&local).await, "the leader key is kept while it lives");
+        server.stop(&local, StopHow::Immediate, None).await.unwrap();
+        assert!(!postmaster.is_alive());
+        assert!(!server.may_be_writable(&local).await);
     }
 }

@@ -152,7 +152,7 @@ impl<S: Store> Bootstrap<S> {
 
     /// BOO-8: gives the claim back, stops the server, and moves the remains aside; nothing is deleted.
     async fn undo(&self) {
-        if let Err(problem) = self.server.stop(StopHow::Immediate, None).await {
+        if let Err(problem) = self.server.stop(&self.local, StopHow::Immediate, None).await {
             error!(error = %problem, "PostgreSQL did not stop: its data directory stays where it is");
             return;
         }

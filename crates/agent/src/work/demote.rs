@@ -44,7 +44,7 @@ impl<S: Store> Demote<S> {
         };
         self.local.set_state(PostgresState::Stopping);
         let limit = self.stop_limit();
-        let stopped = match self.server.stop(how, limit).await {
+        let stopped = match self.server.stop(&self.local, how, limit).await {
             Ok(stopped) => stopped,
             Err(problem) => {
                 // DEM-12: the key stays ours as long as it is not proven that nothing can write; the fencer stays armed.

@@ -30,11 +30,10 @@ fn outcome(result: Result<(), ServerError>) -> Outcome {
 /// directory is filled (INV-S11).
 pub(crate) async fn clone(server: Server, local: Local, source: Member, wipe: bool, progress: Progress) -> Outcome {
     if wipe {
-        let stopped = server.stop(StopHow::Immediate, None).await;
-        local.ended(PostgresState::Stopped);
-        if let Err(problem) = stopped {
+        if let Err(problem) = server.stop(&local, StopHow::Immediate, None).await {
             return Outcome::Failed(format!("the data directory is kept, because PostgreSQL did not stop: {problem}"));
         }
+        local.ended(PostgresState::Stopped);
     }
     local.set_state(PostgresState::CreatingReplica);
     local.set_role(if wipe { MemberRole::Replica } else { MemberRole::Uninitialized });
@@ -89,7 +88,7 @@ pub(crate) async fn start_standby(server: Server, local: Local, upstream: Option
 /// Stops a standby and starts it with another upstream (FOL-10).
 pub(crate) async fn restart_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
     local.set_state(PostgresState::Stopping);
-    if let Err(problem) = server.stop(StopHow::Fast, None).await {
+    if let Err(problem) = server.stop(&local, StopHow::Fast, None).await {
         local.set_state(PostgresState::StopFailed);
         return Outcome::Failed(problem.to_string());
     }
@@ -100,10 +99,18 @@ pub(crate) async fn restart_standby(server: Server, local: Local, upstream: Opti
 /// Stops a server that must not run on this directory (DIR-1).
 pub(crate) async fn stop_immediately(server: Server, local: Local) -> Outcome {
     local.set_state(PostgresState::Stopping);
-    let stopped = server.stop(StopHow::Immediate, None).await.map(|_| ());
-    local.ended(if stopped.is_ok() { PostgresState::Stopped } else { PostgresState::StopFailed });
-    local.set_role(MemberRole::Uninitialized);
-    outcome(stopped)
+    match server.stop(&local, StopHow::Immediate, None).await {
+        Ok(_) => {
+            local.ended(PostgresState::Stopped);
+            local.set_role(MemberRole::Uninitialized);
+            Outcome::Done
+        }
+        Err(problem) => {
+            // It is not forgotten: as long as it lives the leader key is kept.
+            local.set_state(PostgresState::StopFailed);
+            Outcome::Failed(problem.to_string())
+        }
+    }
 }
 
 /// Recovers a crashed server in single-user mode (REC-13).
@@ -119,7 +126,7 @@ pub(crate) async fn check_divergence(server: Server, leader: Member) -> Outcome 
 /// Rewinds from the leader (RWD-9). The server is stopped first, in order.
 pub(crate) async fn rewind(server: Server, local: Local, source: Member, progress: Progress) -> Outcome {
     local.set_state(PostgresState::Stopping);
-    if let Err(problem) = server.stop(StopHow::Fast, None).await {
+    if let Err(problem) = server.stop(&local, StopHow::Fast, None).await {
         local.set_state(PostgresState::StopFailed);
         return Outcome::SourceLost(format!("PostgreSQL did not stop before the rewind: {problem}"));
     }
