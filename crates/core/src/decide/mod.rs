@@ -3,7 +3,7 @@
 //! [`decide`] reads one [`View`], taken at the start of a cycle, and what the last decision remembered, and returns one
 //! [`Decision`] with the next [`Memory`]. It is total and deterministic: any input gives a decision, the same input
 //! gives the same one (INV-S26). `decide` in this file holds the order of the cycle (CYC-1…22); each situation has a
-//! file of its own. To find the line that promotes: [`leader::decide`] → [`promote::promote`].
+//! file of its own. To find the line that promotes: `leader::decide` → `promote::promote`.
 //!
 //! Invariants:
 //! - a primary that cannot prove its lease stops before the lease can be given away;
