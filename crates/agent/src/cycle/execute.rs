@@ -184,6 +184,8 @@ impl<S: Store> Cycle<S> {
                     lease: self.lease.clone(),
                     fence: self.fence.clone(),
                     store: self.store.clone(),
+                    peers: self.peers.clone(),
+                    view: Box::new(view.clone()),
                     within: self.dynamic.timing.retry_timeout,
                 };
                 self.actions.start(ActionKind::Demote, |_| demote.run());

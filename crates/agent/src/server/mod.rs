@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 pub(crate) use look::{Look, Seen};
-pub(crate) use operate::StopHow;
+pub(crate) use operate::{StopHow, Stopped};
 
 /// Why an operation on the local server failed, with the output of what failed.
 #[derive(Debug, thiserror::Error)]

@@ -7,10 +7,11 @@ use pgward_core::cluster::{Cluster, Member, MemberRole};
 use pgward_core::decide::slots::WantedSlot;
 use pgward_core::wal::Lsn;
 use pgward_postgres::{
-    BasebackupOptions, ClusterState, InitdbOptions, Postmaster, ServerConfig, SlotKind, StartOutcome, StopMode,
-    StopOptions, raise_for_standby,
+    BasebackupOptions, ClusterState, InitdbOptions, Postmaster, ServerConfig, ShutdownCheckpoint, SlotKind,
+    StartOutcome, StopMode, StopOptions, raise_for_standby,
 };
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -137,6 +138,18 @@ impl Server {
         how: StopHow,
         limit: Option<Duration>,
     ) -> Result<Stopped, ServerError> {
+        self.stop_announcing(local, how, limit, None).await
+    }
+
+    /// The same, saying when the shutdown checkpoint is written: no session exists from then on, while a slow archive
+    /// may still keep the postmaster.
+    pub(crate) async fn stop_announcing(
+        &self,
+        local: &Local,
+        how: StopHow,
+        limit: Option<Duration>,
+        announce: Option<oneshot::Sender<ShutdownCheckpoint>>,
+    ) -> Result<Stopped, ServerError> {
         let options = StopOptions {
             mode: if how == StopHow::Immediate { StopMode::Immediate } else { StopMode::Fast },
             checkpoint: how == StopHow::FastWithCheckpoint,
@@ -145,8 +158,8 @@ impl Server {
         };
         let known = local.get().postmaster.filter(Postmaster::is_alive);
         let outcome = match (self.0.instance.postmaster(), known) {
-            (Ok(None), Some(known)) => self.0.instance.stop_postmaster(&known, &options, None).await?,
-            (Ok(_) | Err(_), _) => self.0.instance.stop(&options, None).await?,
+            (Ok(None), Some(known)) => self.0.instance.stop_postmaster(&known, &options, announce).await?,
+            (Ok(_) | Err(_), _) => self.0.instance.stop(&options, announce).await?,
         };
         info!(?outcome, "stopped PostgreSQL");
         // Backends of a postmaster that was killed may live on for a moment.

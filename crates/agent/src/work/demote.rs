@@ -3,17 +3,26 @@
 use std::time::Duration;
 
 use pgward_core::cluster::{MemberRole, PostgresState, Status};
-use pgward_core::decide::DemoteMode;
-use pgward_core::decide::view::Outcome;
+use pgward_core::decide::peers::{Asked, Bound, Candidates, failover_possible};
+use pgward_core::decide::view::{Outcome, Store as SeenStore, View};
+use pgward_core::decide::{DemoteMode, Memory};
 use pgward_core::wal::Lsn;
+use pgward_postgres::ShutdownCheckpoint;
 use pgward_store::{Condition, Key, Store};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::clock::boot_now;
 use crate::fence::Fence;
+use crate::http::HttpClient;
 use crate::lease::LeaseHandle;
 use crate::local::Local;
-use crate::server::{Server, StopHow};
+use crate::peers;
+use crate::server::{Server, ServerError, StopHow, Stopped};
+
+/// Between two looks whether somebody has the shutdown checkpoint.
+const EARLY_RELEASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Steps down. Whether and whom to follow afterwards is for the next decision, except offline (DCSF-8).
 pub(crate) struct Demote<S> {
@@ -29,6 +38,10 @@ pub(crate) struct Demote<S> {
     pub fence: Fence,
     /// For the position at which a graceful demotion ended.
     pub store: S,
+    /// Asks the other members.
+    pub peers: HttpClient,
+    /// What the demotion was decided on: who may take over.
+    pub view: Box<View>,
     /// Budget of one store operation.
     pub within: Duration,
 }
@@ -44,7 +57,8 @@ impl<S: Store> Demote<S> {
         };
         self.local.set_state(PostgresState::Stopping);
         let limit = self.stop_limit();
-        let stopped = match self.server.stop(&self.local, how, limit).await {
+        let (stopped, released) = self.stop(how, limit).await;
+        let stopped = match stopped {
             Ok(stopped) => stopped,
             Err(problem) => {
                 // DEM-12: the key stays ours as long as it is not proven that nothing can write; the fencer stays armed.
@@ -55,7 +69,9 @@ impl<S: Store> Demote<S> {
         };
         self.local.ended(PostgresState::Stopped);
         self.local.set_role(MemberRole::Demoted);
-        if self.mode.releases() {
+        if released {
+            info!("the leader key was released when the last record was written");
+        } else if self.mode.releases() {
             if self.mode == DemoteMode::Graceful
                 && let Some(position) = stopped.published
             {
@@ -72,6 +88,50 @@ impl<S: Store> Demote<S> {
             return self.start_read_only().await;
         }
         Outcome::Done
+    }
+
+    /// Stops the server. A graceful demotion may release the key before the postmaster has ended (DEM-3): once control
+    /// data say "shut down", nothing can write any more, and a slow archive must not keep everybody waiting.
+    async fn stop(&self, how: StopHow, limit: Option<Duration>) -> (Result<Stopped, ServerError>, bool) {
+        let (announce, announced) = oneshot::channel();
+        let stop = self.server.stop_announcing(&self.local, how, limit, Some(announce));
+        let early = async {
+            match announced.await {
+                Ok(checkpoint) if self.mode == DemoteMode::Graceful => self.release_early(&checkpoint).await,
+                Ok(_) | Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::pin!(stop);
+        tokio::select! {
+            biased;
+            stopped = &mut stop => (stopped, false),
+            () = early => (stop.await, true),
+        }
+    }
+
+    /// Waits until a member has the shutdown checkpoint and could take over, then releases the key. Not before a second
+    /// has passed: without an archive the postmaster has ended by then (TIM-6).
+    async fn release_early(&self, checkpoint: &ShutdownCheckpoint) {
+        loop {
+            sleep(EARLY_RELEASE_PAUSE).await;
+            if self.can_be_followed_by_somebody(checkpoint.checkpoint).await {
+                self.publish_position(checkpoint.published).await;
+                if self.lease.release().await.is_ok() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// FP with the shutdown checkpoint as the bound.
+    async fn can_be_followed_by_somebody(&self, checkpoint: Lsn) -> bool {
+        let SeenStore::Current(cluster) = &self.view.store else { return false };
+        let mut view = View { poll: None, ..(*self.view).clone() };
+        let bound = Bound::Has(checkpoint);
+        if let Asked::Ask(members) = failover_possible(&view, cluster, bound, Candidates::AsRequested) {
+            view.poll = Some(peers::poll(&self.peers, cluster, &Memory::default(), &members).await);
+        }
+        matches!(failover_possible(&view, cluster, bound, Candidates::AsRequested), Asked::Known(true))
     }
 
     /// A primary that still holds its lease may take what is left of it for an orderly stop; the fencer ends it then.
