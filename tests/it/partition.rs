@@ -54,12 +54,12 @@ async fn a_primary_that_is_cut_off_stops_first_and_rejoins_without_its_diverged_
         ensure!(verdict.lost >= diverged, "{diverged} commits of the old side after the cut, but {verdict}");
 
         // All three hold the same rows, and the old primary was rewound, not cloned.
-        let rows = "SELECT count(*), sum(id) FROM direct";
-        let want = cluster.nodes[new].socket().query(rows).await?;
+        let rows = "SELECT count(*) || ' rows, sum ' || sum(id) FROM direct";
         let same = async || {
+            let want = cluster.nodes[new].socket().query(rows).await?;
             for node in &cluster.nodes {
-                let rows = node.socket().query(rows).await?;
-                ensure!(rows == want, "{} has {rows:?}, the primary {want:?}", node.name());
+                let has = node.socket().query(rows).await?;
+                ensure!(has == want, "{} has {has:?}, the primary {want:?}", node.name());
             }
             Ok(true)
         };
