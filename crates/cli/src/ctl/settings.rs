@@ -5,27 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use pgward_core::config::{self, CtlConfig, EtcdConfig, Finding, LocalConfig};
+use pgward_core::config::{ClientConfig, CtlConfig, EtcdConfig, Source, Sources};
 
 use super::args::Global;
 use super::dcs_url::{self, DcsUrl};
-
-/// Holds a whole configuration; then no other variable counts.
-const CONFIGURATION: &str = "PATRONI_CONFIGURATION";
-
-/// What an agent cannot do without and these commands never look at. It is laid below the real configuration, which
-/// often names nothing but a cluster and a store.
-const AGENT_ONLY: &str = "
-name: ctl
-restapi: {listen: 127.0.0.1:8008, connect_address: 127.0.0.1:8008}
-postgresql: {listen: 127.0.0.1:5432, connect_address: 127.0.0.1:5432, data_dir: /nonexistent}
-";
-
-/// Stands for a cluster that the configuration does not name; `/` is in no real name.
-const NO_SCOPE: &str = "/";
-
-/// Stands for a store that the configuration does not name.
-const NO_STORE: &str = "etcd3: {host: 127.0.0.1}\n";
 
 /// A file, or a text that stands for one: its name and its content.
 type Document = (String, String);
@@ -50,16 +33,10 @@ impl Settings {
     /// # Errors
     /// When a named file cannot be read, or a setting cannot be used.
     pub(super) fn load(global: &Global) -> anyhow::Result<Settings> {
-        let mut variables: BTreeMap<String, String> = std::env::vars_os()
+        let variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let mut files = configuration_files(global.config_file.as_deref(), &variables)?;
-        if files.is_empty()
-            && let Some(text) = variables.get(CONFIGURATION).filter(|text| !text.trim().is_empty())
-        {
-            files.push((CONFIGURATION.to_owned(), text.clone()));
-            variables.clear();
-        }
+        let files = configuration_files(global.config_file.as_deref(), &variables)?;
         let mut settings = Settings::read(&files, &variables)?;
         if let Some(url) = global.dcs_url.as_deref().filter(|url| !url.is_empty()) {
             let DcsUrl { etcd, namespace } = dcs_url::parse(url)?;
@@ -71,35 +48,11 @@ impl Settings {
     }
 
     fn read(files: &[Document], variables: &BTreeMap<String, String>) -> anyhow::Result<Settings> {
-        let below = ("the defaults of ctl".to_owned(), format!("scope: {NO_SCOPE}\n{AGENT_ONLY}"));
-        let mut documents = vec![below];
-        documents.extend_from_slice(files);
-        let (local, has_store) = match config::load(&documents, variables) {
-            Ok(local) => (local, true),
-            // `-d` may name the store, and `version` needs none.
-            Err(findings) if findings.iter().all(|finding| finding.key == "etcd3" && finding.value.is_none()) => {
-                documents.push(("no store".to_owned(), NO_STORE.to_owned()));
-                (config::load(&documents, variables).map_err(explain)?, false)
-            }
-            Err(findings) => return Err(explain(findings)),
-        };
-        Ok(Settings::of(local, has_store))
-    }
-
-    fn of(local: LocalConfig, has_store: bool) -> Settings {
-        let group = local.document.get("citus").and_then(|citus| citus.get("group")).and_then(|group| group.as_u64());
-        let ctl = CtlConfig {
-            auth: local.ctl.auth.or(local.restapi.auth),
-            cacert: local.ctl.cacert.or(local.restapi.cafile),
-            ..local.ctl
-        };
-        Settings {
-            scope: Some(local.scope).filter(|scope| scope != NO_SCOPE),
-            namespace: local.namespace,
-            group: group.and_then(|group| u32::try_from(group).ok()),
-            ctl,
-            etcd: has_store.then_some(local.etcd),
-        }
+        let files = files.iter().map(|(name, text)| Source { name: name.clone(), text: text.clone() }).collect();
+        let sources = Sources { files, environment: variables.clone() };
+        let ClientConfig { scope, namespace, group, etcd, ctl, warnings: _ } =
+            ClientConfig::load(&sources).map_err(|problem| anyhow::anyhow!("cannot use the configuration: {problem}"))?;
+        Ok(Settings { scope, namespace, group, ctl, etcd })
     }
 
     /// How to reach the store.
@@ -114,11 +67,6 @@ impl Settings {
             ),
         }
     }
-}
-
-fn explain(findings: Vec<Finding>) -> anyhow::Error {
-    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-    anyhow::anyhow!("cannot use the configuration: {}", lines.join("\n"))
 }
 
 /// The named file or directory, or else the usual file when there is one.
