@@ -6,14 +6,16 @@ use super::effect::{Decision, DemoteMode, Effect};
 use super::follow;
 use super::manual;
 use super::memory::{CheckpointState, Memory};
+use super::peers::Asked;
 use super::promote;
+use super::race;
 use super::reason::Reason;
 use super::view::{Lease, View};
 
 /// OWN-1…6. The server is up and accepts connections, or is a standby that still starts.
 pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     match &view.lease {
-        Lease::None => return Reason::AdoptsLease.with([Effect::Adopt]), // REC-1, OWN-3
+        Lease::None => return prove_key(view, cluster, memory),
         Lease::NotOurs { holder } => {
             let holder = holder.as_ref().map_or("nobody".to_owned(), ToString::to_string);
             return without_lock(view, holder);
@@ -46,6 +48,19 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         }
     }
     promote::promote(view, cluster, memory)
+}
+
+/// REC-1, OWN-3: the key names us, and this process has not held it yet. A primary proves it at once; a replica may have
+/// been named by somebody's hand and asks first whether a primary lives.
+fn prove_key(view: &View, cluster: &Cluster, memory: &Memory) -> Decision {
+    if !view.postgres.is_primary() && !view.settings.paused {
+        match race::living_primary(view, cluster, memory) {
+            Asked::Ask(members) => return Reason::AsksBeforeProof.with([Effect::PollPeers(members)]),
+            Asked::Known(Some(member)) => return Reason::PrimaryAlive { member }.alone(),
+            Asked::Known(None) => {}
+        }
+    }
+    Reason::AdoptsLease.with([Effect::Adopt])
 }
 
 /// OWN-4…6: the store proved that the key is not ours.

@@ -231,6 +231,18 @@ pub(super) fn everybody(cluster: &Cluster, memory: &Memory) -> BTreeSet<MemberNa
     before.chain(cluster.members.keys()).cloned().collect()
 }
 
+/// RACE-5 alone: a member that says it is primary, whatever its tags.
+pub(super) fn living_primary(view: &View, cluster: &Cluster, memory: &Memory) -> Asked<Option<MemberName>> {
+    let others = askable(view, cluster, memory, &everybody(cluster, memory));
+    match peers::answers(view, &others) {
+        Asked::Ask(members) => Asked::Ask(members),
+        Asked::Known(answers) => {
+            let primary = answers.iter().find(|(_, status)| !status.in_recovery);
+            Asked::Known(primary.map(|(name, _)| (*name).clone()))
+        }
+    }
+}
+
 /// RACE-3: who can be asked. A member tagged nofailover is asked as well: it may be a live primary (QRK-3).
 fn askable(view: &View, cluster: &Cluster, memory: &Memory, members: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
     let known = |name: &MemberName| {

@@ -219,6 +219,8 @@ reasons! {
     LostLockInPause ["OWN-5", "PAU-7"] "PostgreSQL is primary without the leader key; it keeps running in pause";
     /// The key names us, from before a restart of the agent.
     AdoptsLease ["DCS-E2", "QRK-9", "REC-1", "OWN-3"] "the leader key names this member: proves that it is ours";
+    /// The key names a replica; a primary may live.
+    AsksBeforeProof ["DCS-E2", "RACE-3", "RACE-5"] "the leader key names this member, which is a replica: asks the others for a living primary first";
     /// A request for a switchover is honoured.
     StepsDown { candidate: String } ["MAN-L7", "DEM-3"] "a switchover to {candidate} was requested and it can take over";
     /// A request that cannot be honoured is cleared.

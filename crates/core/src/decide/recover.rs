@@ -9,14 +9,16 @@ use super::memory::{Memory, RewindState};
 use super::peers::{Asked, Bound, Candidates, failover_possible};
 use super::reason::Reason;
 use super::rewind;
-use super::view::View;
+use super::view::{Lease, View};
 
 /// REC-1…11.
 pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     if view.settings.paused {
         return in_pause(view, cluster, memory);
     }
-    if cluster.is_led_by(&view.me) && view.lease == super::view::Lease::None {
+    // A server that stepped down a moment ago has released the key: the view may be older than that.
+    let stepped_down = memory.rejoin_waits_until.is_some_and(|until| view.now < until);
+    if cluster.is_led_by(&view.me) && view.lease == super::view::Lease::None && !stepped_down {
         return Reason::AdoptsLease.with([Effect::Adopt]); // REC-1
     }
     let owner = is_owner(view, cluster) && view.lease.is_safe(view.now);
@@ -69,7 +71,7 @@ fn as_replica(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     if matches!(memory.rewind, RewindState::Initial) {
         rewind::request_check(view, memory); // REC-8
     }
-    if cluster.is_unlocked()
+    if (cluster.is_unlocked() || cluster.is_led_by(&view.me))
         && let Some(until) = memory.rejoin_waits_until.filter(|until| view.now < *until)
     {
         return Reason::WaitsForLeader.wake_at(until); // DEM-11: a successor is about to appear.

@@ -26,8 +26,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster) -> Option<Decision> {
         let demote = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };
         return Some(Reason::RenewalsFail.with([demote]));
     }
-    let elapsed = view.postgres.starting_since.map(|since| view.now.since(since)).unwrap_or_default();
-    if elapsed >= view.settings.primary_start_timeout {
+    let late_at = view.postgres.starting_since.unwrap_or(view.now) + view.settings.primary_start_timeout;
+    if view.now >= late_at {
         return Some(match failover_possible(view, cluster, Bound::Lag, Candidates::AsRequested) {
             Asked::Ask(members) => Reason::AsksWhetherFailoverPossible.with([Effect::PollPeers(members)]),
             Asked::Known(true) => {
@@ -36,5 +36,5 @@ pub(super) fn decide(view: &View, cluster: &Cluster) -> Option<Decision> {
             Asked::Known(false) => Reason::Starting.alone(), // STA-6
         });
     }
-    Some(manual::as_leader(view, cluster).unwrap_or_else(|| Reason::Starting.alone())) // STA-7
+    Some(manual::as_leader(view, cluster).unwrap_or_else(|| Reason::Starting.wake_at(late_at))) // STA-7
 }

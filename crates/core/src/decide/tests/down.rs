@@ -158,6 +158,10 @@ fn a_stopped_server_waits_a_moment_for_its_successor() {
     };
     let patient = Memory { rejoin_waits_until: Some(at(102)), ..Memory::default() };
     check("just stepped down", &free, &patient, &[], "DEM-11");
+    let older = View { store: Store::Current(Arc::new(three(Some("a"), &[]))), ..free.clone() };
+    check("the view is older than our release of the key: does not ask for it again", &older, &patient, &[], "DEM-11");
+    let disproved = View { lease: Lease::NotOurs { holder: None }, ..older };
+    check("the view is older than the proof that the key is gone", &disproved, &patient, &[], "DEM-11");
     check("nobody came", &View { now: at(103), ..free }, &patient, &standby_of(None), "REC-11");
 }
 

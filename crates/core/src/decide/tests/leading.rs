@@ -107,11 +107,58 @@ fn a_leader_keeps_leading_only_under_a_proven_lease() {
 }
 
 #[test]
+fn a_replica_that_the_key_names_asks_for_a_living_primary_first() {
+    let named = |answers| View { poll: answers, ..replica(three(Some("a"), &[])) };
+    let ask = [Effect::PollPeers(["b".parse().unwrap(), "c".parse().unwrap()].into())];
+    let alive = PeerStatus { in_recovery: false, ..answer(0) };
+    for (name, view, effects, rule) in [
+        ("somebody wrote our name into it: asks the others", named(None), &ask[..], "RACE-3"),
+        ("a primary is alive: leaves the key alone", named(poll(&[("b", Some(alive)), ("c", None)])), &[], "RACE-5"),
+        ("no primary: proves it", named(poll(&[("b", Some(answer(1000))), ("c", None)])), &[Effect::Adopt], "DCS-E2"),
+        (
+            "in pause an operator knows what that was for",
+            View { settings: Settings { paused: true, ..settings() }, ..named(None) },
+            &[Effect::Adopt],
+            "DCS-E2",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
 fn a_silent_store_wakes_the_cycle_when_the_lease_runs_out() {
     let view =
         View { store: Store::Lost { error: "timeout".to_owned() }, lease: held(10), ..primary(three(Some("a"), &[])) };
     let (decision, _) = decide(&view, &Memory::default());
     assert_eq!(decision.wake_at, view.lease.demote_at());
+}
+
+#[test]
+fn a_primary_that_takes_too_long_to_start_leaves_it_to_others() {
+    let starting = |since: u64| View {
+        postgres: Postgres {
+            state: PostgresState::Starting,
+            starting_since: Some(at(since)),
+            facts: None,
+            ..postgres(MemberRole::Primary)
+        },
+        settings: Settings { primary_start_timeout: Duration::from_secs(20), ..settings() },
+        ..primary(three(Some("a"), &[]))
+    };
+    let fit = poll(&[("b", Some(answer(1000))), ("c", None)]);
+    let nobody = poll(&[("b", None), ("c", None)]);
+    let ask = [Effect::PollPeers(["b".parse().unwrap(), "c".parse().unwrap()].into())];
+    for (name, view, effects, rule) in [
+        ("there is time left", starting(90), &[][..], "STA-7"),
+        ("too long: asks whether another could lead", starting(80), &ask, "FP-3"),
+        ("too long and another can", View { poll: fit, ..starting(80) }, &[demote(DemoteMode::Immediate)], "STA-5"),
+        ("too long, but nobody can", View { poll: nobody, ..starting(80) }, &[], "STA-6"),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+    let (decision, _) = decide(&starting(90), &Memory::default());
+    assert_eq!(decision.wake_at, Some(at(110)), "looks again when the time is over, not at some tick after it");
 }
 
 #[test]
