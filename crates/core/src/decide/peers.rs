@@ -136,10 +136,15 @@ pub(super) fn lags(view: &View, cluster: &Cluster, position: Lsn) -> bool {
     position.bytes_behind(optime) > view.settings.maximum_lag_on_failover
 }
 
-/// RACE-2, FP-5: with `check_timeline`, on the newest timeline that was ever published.
+/// RACE-2, FP-5, INV-S9: never so far behind that its own promotion ends below the newest timeline that was ever
+/// published; with `check_timeline`, on that timeline.
 pub(super) fn timeline_suffices(view: &View, cluster: &Cluster, timeline: Option<Timeline>) -> bool {
-    !view.settings.check_timeline
-        || cluster.timeline().is_none_or(|newest| timeline.is_some_and(|timeline| timeline >= newest))
+    match (cluster.timeline(), timeline) {
+        (None, _) => true,
+        (Some(_), None) => !view.settings.check_timeline,
+        (Some(newest), Some(ours)) if view.settings.check_timeline => ours >= newest,
+        (Some(newest), Some(ours)) => ours.next() >= newest,
+    }
 }
 
 /// SYN-5: synchronous replication is requested and somebody maintains `/sync`.

@@ -199,7 +199,7 @@ reasons! {
     /// Own position unknown.
     PositionUnknown ["RACE-1", "IN-P5"] "its own position is unknown";
     /// On an old timeline.
-    TimelineTooLow ["RACE-2"] "not on the newest timeline of the cluster, which check_timeline asks for";
+    TimelineTooLow ["RACE-2", "INV-S9"] "its timeline is too old: the cluster has been on newer ones (check_timeline asks for the newest)";
     /// A primary is alive.
     PrimaryAlive { member: MemberName } ["RACE-5", "QRK-3"] "{member} is primary";
     /// Somebody is ahead.

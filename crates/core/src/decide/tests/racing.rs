@@ -120,6 +120,18 @@ fn a_replica_stands_only_when_nobody_is_fitter() {
             none,
             "RACE-2",
         ),
+        (
+            "two timelines behind: what the last leader wrote would be gone without a word",
+            replica(three(None, &[("history", r#"[[1,500,"r"],[2,600,"r"]]"#)])),
+            none,
+            "INV-S9",
+        ),
+        (
+            "one timeline behind: the last leader may have died before anybody received something of it",
+            replica(three(None, &[("history", r#"[[1,500,"r"]]"#)])),
+            &ask_both,
+            "RACE-3",
+        ),
     ] {
         check(name, &view, &Memory::default(), effects, rule);
     }
