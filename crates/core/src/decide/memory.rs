@@ -70,8 +70,10 @@ pub enum RewindState {
 /// The checkpoint that a new primary owes to those who rewind from it (RWD-15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum CheckpointState {
-    /// Not a freshly promoted primary, or done.
+    /// Nothing is known yet: the server tells when it is a primary, whoever promoted it.
     #[default]
+    Unknown,
+    /// Not a freshly promoted primary, or done.
     Done,
     /// Due.
     Due,
@@ -98,6 +100,11 @@ impl Memory {
             if !cluster.is_unlocked() || self.last_led.is_none() {
                 self.last_led = Some(Arc::clone(cluster)); // MEM-2
             }
+        }
+        if let (CheckpointState::Unknown, Some(facts)) = (self.checkpoint, &view.postgres.facts)
+            && !facts.in_recovery
+        {
+            self.checkpoint = if facts.checkpointed { CheckpointState::Done } else { CheckpointState::Due };
         }
         if self.was_paused && !view.settings.paused {
             self.rewind = RewindState::Initial; // CYC-5, PAU-16

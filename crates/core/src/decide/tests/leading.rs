@@ -367,6 +367,13 @@ fn a_fresh_primary_checkpoints_and_writes_history() {
     );
     assert_eq!(memory.checkpoint, CheckpointState::Running);
     check("no checkpoint is due", &with(facts(false)), &due, &[], "OWN-3");
+    check(
+        "a restarted agent does not know of the promotion, the control file does",
+        &with(Facts { checkpointed: false, ..facts(false) }),
+        &Memory::default(),
+        &[Effect::Checkpoint],
+        "RWD-15",
+    );
 
     let line = crate::cluster::HistoryLine {
         timeline: Timeline::FIRST,
