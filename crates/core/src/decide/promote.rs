@@ -68,5 +68,8 @@ fn history_to_write(view: &View, cluster: &Cluster) -> Option<History> {
             line.new_leader = Some(view.me.to_string());
         }
     }
-    Some(history)
+    // What is stored already is not written again, even when it does not lead up to our timeline: PostgreSQL skips a
+    // timeline that it finds in the archive.
+    let is_stored = stored.is_some_and(|stored| stored.to_value() == history.to_value());
+    (!is_stored).then_some(history)
 }
