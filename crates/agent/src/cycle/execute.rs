@@ -73,8 +73,9 @@ impl<S: Store> Cycle<S> {
                 self.write(&Key::Initialize, system_id, over.map_or(Condition::Absent, Condition::Revision)).await?;
             }
             Effect::StoreConfig => {
+                // Whatever is there: absent, or garbage that nobody can use. What was in force stays in force (IN-D2).
                 let value = pgward_core::json::compact(&self.dynamic.document);
-                self.write(&Key::Config, &value, Condition::Absent).await?;
+                self.write(&Key::Config, &value, Condition::Always).await?;
             }
             Effect::RewriteFailover { request, seen } => {
                 let value = request.as_ref().map_or(FailoverRequest::NONE.to_owned(), FailoverRequest::to_value);

@@ -126,6 +126,9 @@ fn restore_keys(view: &View, cluster: &Cluster) -> Option<Decision> {
     if !is_owner(view, cluster) || view.action.is_some() || !cluster.is_led_by(&view.me) {
         return None;
     }
+    if !view.lease.is_safe(view.now) {
+        return None; // Writes may hang as renewals do: stepping down in time comes first.
+    }
     if let (None, DataDir::Present { system_id: Some(_) }) = (cluster.initialize.system_id(), &view.data_dir)
         && !view.settings.paused
     {

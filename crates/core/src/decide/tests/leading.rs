@@ -408,9 +408,19 @@ fn only_the_owner_restores_lost_keys() {
         &[Effect::StoreSystemId { over: None }],
         "CYC-7",
     );
+    let demote = [demote(DemoteMode::Offline)];
+    check(
+        "a lease that runs out comes first",
+        &View { lease: held(25), ..primary(wiped()) },
+        &Memory::default(),
+        &demote,
+        "DCSF-6",
+    );
     let mut with_id = keys.to_vec();
     with_id.push(("initialize", SYSTEM_ID));
     check("config is gone", &primary(cluster(&with_id)), &Memory::default(), &[Effect::StoreConfig], "CYC-8");
+    with_id.push(("config", "{"));
+    check("config is garbage", &primary(cluster(&with_id)), &Memory::default(), &[Effect::StoreConfig], "CYC-8");
     let replica = replica(cluster(&[(record.as_str(), value.as_str()), ("leader", "b")]));
     check("a replica restores nothing", &replica, &Memory::default(), &[], "FOL-13");
 }
