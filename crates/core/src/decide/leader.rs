@@ -42,6 +42,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     {
         if view.postgres.facts.as_ref().is_some_and(|facts| facts.checkpointed) {
             memory.checkpoint = CheckpointState::Done;
+        } else if let Some(again) = memory.checkpoint_again_at.filter(|again| view.now < *again) {
+            return promote::promote(view, cluster, memory).and_wake_at(Some(again));
         } else {
             memory.checkpoint = CheckpointState::Running;
             return Reason::Checkpoints.with([Effect::Checkpoint]); // RWD-15

@@ -31,6 +31,8 @@ pub struct Memory {
     pub rejoin_waits_until: Option<BootInstant>,
     /// The checkpoint after our promotion is not done yet (RWD-15).
     pub checkpoint: CheckpointState,
+    /// A checkpoint that failed is repeated at this instant.
+    pub checkpoint_again_at: Option<BootInstant>,
     /// A start was attempted and its result was not seen yet (MEM-6, CYC-12).
     pub recovering: bool,
     /// What the last failed start or clone said.
@@ -87,6 +89,9 @@ const REJOIN_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause between attempts to ask a leader that is not ready.
 const CHECK_AGAIN: Duration = Duration::from_millis(250);
 
+/// Pause before something is repeated that starts programs or opens connections, and failed for a reason that may pass.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
+
 impl Memory {
     /// Takes in what happened since the last decision, before anything is decided.
     pub(super) fn absorb(&mut self, view: &View) {
@@ -125,14 +130,17 @@ impl Memory {
         let retry = Some(view.now + view.settings.loop_wait);
         match (finished.kind, &finished.outcome) {
             (ActionKind::CheckDivergence, Outcome::Divergence(facts)) => self.absorb_check(view, facts),
-            (ActionKind::Rewind, Outcome::Done) => self.rewind = RewindState::Success,
+            (ActionKind::Rewind, Outcome::Done) => {
+                self.rewind = RewindState::Success;
+                self.rewind_error.clear();
+            }
             (ActionKind::Rewind, Outcome::Failed(error)) => {
                 self.rewind = RewindState::Failed;
                 self.rewind_error.clone_from(error);
             }
             (ActionKind::Rewind, Outcome::SourceLost(error)) => {
                 self.rewind_error.clone_from(error);
-                self.check_again_at = Some(view.now + CHECK_AGAIN);
+                self.check_again_at = Some(view.now + TRY_AGAIN);
             }
             // A promotion that was not awaited to its end may still come to it.
             (ActionKind::Promote, Outcome::Done | Outcome::Failed(_)) => self.checkpoint = CheckpointState::Due,
@@ -143,7 +151,10 @@ impl Memory {
                 self.crash_recovery_tried = true;
             }
             (ActionKind::Checkpoint, Outcome::Done) => self.checkpoint = CheckpointState::Done,
-            (ActionKind::Checkpoint, _) => self.checkpoint = CheckpointState::Due,
+            (ActionKind::Checkpoint, _) => {
+                self.checkpoint = CheckpointState::Due;
+                self.checkpoint_again_at = Some(view.now + TRY_AGAIN);
+            }
             (ActionKind::Demote, _) => {
                 self.checkpoint = CheckpointState::Done;
                 self.rewind = RewindState::Initial; // DEM-1

@@ -161,6 +161,8 @@ reasons! {
     RecoversBeforeRewind ["RWD-8"] "has to rewind and was not stopped in order: recovers in single-user mode first";
     /// Rewinds.
     Rewinds { leader: MemberName } ["RWD-5", "RWD-9"] "its history has left that of {leader}: rewinds";
+    /// The last rewind failed because its source went away.
+    RewindTriedAgain { error: String } ["RWD-11"] "pg_rewind could not reach its source and is tried again: {error}";
     /// Diverged, rewind impossible, allowed to copy anew.
     DivergedRecloning { leader: MemberName } ["RWD-13"] "its history has left that of {leader} and pg_rewind is not possible: copies the cluster anew, as configured";
     /// Rewind failed, allowed to copy anew.

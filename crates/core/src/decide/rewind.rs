@@ -200,6 +200,9 @@ fn rewind(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decisio
         }
         return None; // RWD-14: PostgreSQL itself will refuse to stream.
     }
+    if let Some(again) = memory.check_again_at.filter(|again| view.now < *again && !memory.rewind_error.is_empty()) {
+        return Some(Reason::RewindTriedAgain { error: memory.rewind_error.clone() }.wake_at(again)); // RWD-11
+    }
     if leader.lacks_checkpoint_after_promote() || leader.role() != Some(MemberRole::Primary) {
         return Some(Reason::WaitsForCheckpointOfLeader { leader: leader.name.clone() }.alone()); // RWD-9
     }

@@ -1,6 +1,11 @@
 //! Whoever holds the key leads or gives it up, and nothing is repeated without end.
 
+use super::rewind::ControlState;
 use super::*;
+
+fn ended(kind: ActionKind, outcome: Outcome) -> Vec<Finished> {
+    vec![Finished { kind, outcome }]
+}
 
 /// The local history file of a primary on `timeline`: where each earlier one ended.
 fn history(lines: &[(u32, u64)]) -> crate::cluster::History {
@@ -25,4 +30,32 @@ fn a_history_is_written_once_even_when_a_timeline_was_skipped() {
     let (decision, _) = decide(&leading(&[]), &Memory::default());
     let [Effect::StoreHistory(written)] = decision.effects.as_slice() else { panic!("{decision:?}") };
     check("it is stored", &leading(&[("history", &written.to_value())]), &Memory::default(), &[], "OWN-3");
+}
+
+#[test]
+fn what_failed_is_not_tried_again_at_once() {
+    let stopped = View {
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
+        ..replica(three(Some("b"), &[]))
+    };
+    let needed = Memory { rewind: RewindState::Needed, ..Memory::default() };
+    let rewind = [Effect::Rewind { source: "b".parse().unwrap() }];
+    let lost = ended(ActionKind::Rewind, Outcome::SourceLost("connection refused".to_owned()));
+    let failed = View { finished: lost, ..stopped.clone() };
+    let memory = check("a rewind lost its source", &failed, &needed, &[], "RWD-11");
+    let (decision, _) = decide(&failed, &needed);
+    assert!(decision.wake_at.is_some_and(|at| at > failed.now), "it is not forgotten either");
+    check("a while later", &View { now: at(110), ..stopped }, &memory, &rewind, "RWD-9");
+
+    let behind = Facts { checkpointed: false, ..facts(false) };
+    let leading = View {
+        postgres: Postgres { facts: Some(behind), ..postgres(MemberRole::Primary) },
+        ..primary(three(Some("a"), &[]))
+    };
+    let running = Memory { checkpoint: CheckpointState::Running, ..Memory::default() };
+    let refused = ended(ActionKind::Checkpoint, Outcome::Failed("too many clients already".to_owned()));
+    let failed = View { finished: refused, ..leading.clone() };
+    let memory = check("a checkpoint failed", &failed, &running, &[], "OWN-3");
+    assert_eq!(memory.checkpoint, CheckpointState::Due);
+    check("a while later", &View { now: at(110), lease: held(0), ..leading }, &memory, &[Effect::Checkpoint], "RWD-15");
 }
