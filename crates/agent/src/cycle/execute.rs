@@ -61,7 +61,9 @@ impl<S: Store> Cycle<S> {
                 };
             }
             Effect::Adopt => {
-                self.lease.adopt().await?;
+                if !self.lease.adopt().await? {
+                    return Err(Problem::Lost("the leader key is not ours"));
+                }
             }
             Effect::Release => {
                 self.release(view).await?;

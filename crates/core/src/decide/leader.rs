@@ -16,6 +16,8 @@ use super::view::{Lease, View};
 pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     match &view.lease {
         Lease::None => return prove_key(view, cluster, memory),
+        // The key is newer than the proof: an acquisition whose answer was lost, or somebody's hand.
+        Lease::NotOurs { .. } if !view.postgres.is_primary() => return prove_key(view, cluster, memory),
         Lease::NotOurs { holder } => {
             let holder = holder.as_ref().map_or("nobody".to_owned(), ToString::to_string);
             return without_lock(view, holder);

@@ -18,7 +18,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     }
     // A server that stepped down a moment ago has released the key: the view may be older than that.
     let stepped_down = memory.rejoin_waits_until.is_some_and(|until| view.now < until);
-    if cluster.is_led_by(&view.me) && view.lease == super::view::Lease::None && !stepped_down {
+    if cluster.is_led_by(&view.me) && !matches!(view.lease, Lease::Held { .. }) && !stepped_down {
         return Reason::AdoptsLease.with([Effect::Adopt]); // REC-1
     }
     let owner = is_owner(view, cluster) && view.lease.is_safe(view.now);

@@ -59,3 +59,25 @@ fn what_failed_is_not_tried_again_at_once() {
     assert_eq!(memory.checkpoint, CheckpointState::Due);
     check("a while later", &View { now: at(110), lease: held(0), ..leading }, &memory, &[Effect::Checkpoint], "RWD-15");
 }
+
+#[test]
+fn a_key_that_names_us_is_proven_whatever_was_proven_before() {
+    let not_ours = || Lease::NotOurs { holder: "b".parse().ok() };
+    let nobody_else = poll(&[("b", None), ("c", Some(answer(1000)))]);
+    let named = || View { lease: not_ours(), ..replica(three(Some("a"), &[])) };
+    let stopped = down(MemberRole::Replica, PostgresState::Stopped, ControlState::ShutDownInRecovery);
+    let ask = [Effect::PollPeers(["b".parse().unwrap(), "c".parse().unwrap()].into())];
+    for (name, view, effects, rule) in [
+        ("an acquisition whose answer was lost, by a member that lost the key before", named(), &ask[..], "RACE-3"),
+        ("no primary lives", View { poll: nobody_else, ..named() }, &[Effect::Adopt], "REC-1"),
+        ("the same with its server down", View { postgres: stopped, ..named() }, &[Effect::Adopt], "REC-1"),
+        (
+            "a primary stops: the view may be older than the proof",
+            View { lease: not_ours(), ..primary(three(Some("a"), &[])) },
+            &[Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None }],
+            "OWN-4",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
