@@ -8,6 +8,7 @@ use pgward_tests::direct::DirectWriters;
 use pgward_tests::verdict::{DirectVerdict, interruption};
 use pgward_tests::wait::{until, until_true};
 use pgward_tests::writers::Writers;
+use rustix::process::Signal;
 
 use crate::support::{TTL, WHOLE, nothing_lost, three};
 
@@ -17,17 +18,30 @@ async fn the_loss_of_one_etcd_member_changes_no_role_and_the_loss_of_the_quorum_
         let primary = cluster.at_rest(WHOLE).await?;
         let log = cluster.etcd.watch(&cluster.key("leader")).await?;
         let writers = Writers::start(cluster).await?;
-        // Each member once, and so the one that leads too; two leases pass in all.
-        for member in 0..3 {
-            let killed = Instant::now();
-            cluster.etcd.kill_member(member);
-            until_true(TTL, async || Ok(cluster.etcd.healthy_members().await? == 2)).await.context("two members")?;
+        // Each member is killed once, and so the one that leads too; then the one that leads hangs: it accepts
+        // connections and answers nothing.
+        for member in [Some(0), Some(1), Some(2), None] {
+            let (hangs, started) = (member.is_none(), Instant::now());
+            let member = match member {
+                Some(member) => member,
+                None => cluster.etcd.leader_member().await?,
+            };
+            if hangs {
+                cluster.etcd.signal_member(member, Signal::STOP);
+            } else {
+                cluster.etcd.kill_member(member);
+            }
+            until_true(TTL, async || Ok(cluster.etcd.healthy_members().await == 2)).await.context("two members")?;
             // Long enough for every agent to have renewed its lease against what is left.
-            until_true(TTL, async || Ok(killed.elapsed() > Duration::from_secs(7))).await?;
-            cluster.etcd.start_member(member)?;
-            until_true(TTL, async || Ok(cluster.etcd.healthy_members().await? == 3)).await.context("three members")?;
-            let longest = interruption(&writers.writes(), killed);
-            println!("etcd member {member} lost: longest interruption {longest:?}");
+            until_true(TTL, async || Ok(started.elapsed() > Duration::from_secs(7))).await?;
+            if hangs {
+                cluster.etcd.signal_member(member, Signal::CONT);
+            } else {
+                cluster.etcd.start_member(member)?;
+            }
+            until_true(TTL, async || Ok(cluster.etcd.healthy_members().await == 3)).await.context("three members")?;
+            let longest = interruption(&writers.writes(), started);
+            println!("etcd member {member} away, hung {hangs}: longest interruption {longest:?}");
             ensure!(longest < Duration::from_secs(1), "writes were interrupted for {longest:?}");
         }
         ensure!(cluster.all_streaming(WHOLE).await? == primary, "the primary changed");

@@ -64,7 +64,7 @@ pub struct Place {
 pub struct Node {
     /// Where it is.
     pub place: Place,
-    /// What runs it. May be changed while it is stopped.
+    /// What runs it.
     pub agent: Agent,
     /// Its configuration; written at every start of the agent.
     pub config: Value,
@@ -133,12 +133,6 @@ impl Node {
     /// PostgreSQL's own log.
     pub fn postgres_log(&self) -> PathBuf {
         self.place.dir.join("postgresql.log")
-    }
-
-    /// Uses another executable from the next start on.
-    pub fn set_agent(&mut self, agent: Agent, executable: PathBuf) {
-        self.agent = agent;
-        self.executable = executable;
     }
 
     /// Writes the configuration file.

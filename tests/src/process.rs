@@ -49,13 +49,6 @@ impl Spec {
         self
     }
 
-    /// Sets a variable of the environment.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.env.insert(name.to_owned(), value.into());
-        self
-    }
-
     /// Runs it as `user`.
     #[must_use]
     pub fn user(mut self, user: &RunUser) -> Self {
