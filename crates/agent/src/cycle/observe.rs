@@ -92,6 +92,7 @@ impl<S: Store> Cycle<S> {
             }
             return;
         }
+        let same_server = local.postmaster == seen.postmaster;
         self.local.update(|local| local.postmaster.clone_from(&seen.postmaster));
         if seen.accepting && (idle || local.state == PostgresState::Starting) {
             self.local.accepts();
@@ -104,8 +105,9 @@ impl<S: Store> Cycle<S> {
         if let Some(facts) = &seen.facts {
             let role = match (facts.in_recovery, local.role) {
                 (false, _) => MemberRole::Primary,
-                // Promote was issued; recovery has not ended. A promotion that failed is over with its action.
-                (true, MemberRole::Promoted) if !idle => MemberRole::Promoted,
+                // Promote was issued and recovery has not ended, however long its action waited for that. Only another
+                // start of the server makes it undone.
+                (true, MemberRole::Promoted) if same_server => MemberRole::Promoted,
                 (true, _) => MemberRole::Replica,
             };
             if local.role != role {

@@ -296,8 +296,10 @@ impl Server {
     pub(crate) async fn may_be_writable(&self, local: &Local) -> bool {
         match self.0.instance.postmaster() {
             Ok(None) => local.get().postmaster.is_some_and(|postmaster| postmaster.is_alive()),
+            // It will be at any moment.
+            Ok(Some(_)) if local.get().role == MemberRole::Promoted => true,
             Ok(Some(_)) => {
-                let known = matches!(local.get().role, MemberRole::Primary | MemberRole::Promoted);
+                let known = local.get().role == MemberRole::Primary;
                 !self.0.instance.is_in_recovery().await.unwrap_or(!known)
             }
             Err(_) => true,

@@ -1,5 +1,7 @@
 //! The holder of the lease becomes, or is, primary (section 16).
 
+use std::time::Duration;
+
 use crate::cluster::{Cluster, History, MemberRole};
 
 use super::effect::{Decision, Effect};
@@ -7,6 +9,9 @@ use super::memory::Memory;
 use super::peers::sync_is_active;
 use super::reason::Reason;
 use super::view::View;
+
+/// How often a promotion is looked at whose action has ended before recovery did.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// PRO-2…12. Called only with a lease that has time left.
 pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
@@ -16,10 +21,11 @@ pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> De
         memory.refused_at = Some(view.now);
         return Reason::PromotionRefused { why }.with([Effect::Release]); // PRO-3
     }
-    if view.postgres.is_primary() {
-        if view.postgres.facts.is_none() {
-            return Reason::DoesNotAnswer.alone(); // CYC-21
-        }
+    let in_recovery = view.postgres.facts.as_ref().map(|facts| facts.in_recovery);
+    if in_recovery.is_none() && view.postgres.is_primary() {
+        return Reason::DoesNotAnswer.alone(); // CYC-21
+    }
+    if in_recovery == Some(false) {
         return match history_to_write(view, cluster) {
             Some(history) => Reason::WritesHistory.with([Effect::StoreHistory(history)]), // PRO-4, PRO-11
             None => Reason::Leads.alone(),
@@ -27,7 +33,7 @@ pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> De
     }
     let promoting = view.action.as_ref().is_some_and(|action| action.kind == super::view::ActionKind::Promote);
     if promoting || view.postgres.role == MemberRole::Promoted {
-        return Reason::WaitsForPromotion.alone(); // PRO-5
+        return Reason::WaitsForPromotion.wake_at(view.now + LOOK_AGAIN); // PRO-5: its end wakes nobody.
     }
     if sync_is_active(view, cluster) {
         return Reason::NoPromotionInSyncMode.with([Effect::Release]); // PRO-6: the pre-promote step is not built.

@@ -189,10 +189,11 @@ pub struct Postgres {
 impl Postgres {
     /// True when it is, or must be taken for, a server that accepts writes.
     ///
-    /// Without an answer the cached role counts, `promoted` as well (IN-P4, ASY-9).
+    /// Without an answer the cached role counts (IN-P4). One that was told to promote counts whatever it answers: it
+    /// will accept writes at any moment, and nothing but a stop keeps it from that (ASY-9).
     pub fn is_primary(&self) -> bool {
         match &self.facts {
-            Some(facts) => !facts.in_recovery,
+            Some(facts) => !facts.in_recovery || self.role == MemberRole::Promoted,
             None => self.alive && matches!(self.role, MemberRole::Primary | MemberRole::Promoted),
         }
     }

@@ -262,6 +262,34 @@ fn a_lost_lease_stops_whatever_would_become_writable() {
             "DCSF-5",
         ),
         (
+            "promote was issued and recovery takes longer than its action: it cannot be taken back",
+            View { postgres: postgres(MemberRole::Promoted), ..replica(led_by_b()) },
+            &[demote(DemoteMode::ImmediateNoLock)],
+            "OWN-4",
+        ),
+        (
+            "the same when the store falls silent and the lease runs out",
+            View {
+                store: Store::Lost { error: "x".to_owned() },
+                lease: held(25),
+                postgres: postgres(MemberRole::Promoted),
+                ..replica(led_by_b())
+            },
+            &[demote(DemoteMode::Offline)],
+            "DCSF-5",
+        ),
+        (
+            "the same in pause, under the lease: the key stays with what is about to be primary",
+            View {
+                lease: held(1),
+                settings: Settings { paused: true, ..settings() },
+                postgres: postgres(MemberRole::Promoted),
+                ..replica(three(Some("a"), &[]))
+            },
+            &[],
+            "PRO-5",
+        ),
+        (
             "a clone goes on without a leader",
             View { action: action(ActionKind::Clone, true), ..replica(led_by_b()) },
             &[],
