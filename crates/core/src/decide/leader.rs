@@ -1,5 +1,7 @@
 //! This member holds the leader key, or the key names it (section 14).
 
+use std::time::Duration;
+
 use crate::cluster::Cluster;
 
 use super::effect::{Decision, DemoteMode, Effect};
@@ -11,6 +13,9 @@ use super::promote;
 use super::race;
 use super::reason::Reason;
 use super::view::{Lease, View};
+
+/// How long a view may lag behind an answer of the store before the same is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// OWN-1…6. The server is up and accepts connections, or is a standby that still starts.
 pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
@@ -56,7 +61,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
 
 /// REC-1, OWN-3: the key names us, and this process has not held it yet. A primary proves it at once; a replica may have
 /// been named by somebody's hand and asks first whether a primary lives.
-fn prove_key(view: &View, cluster: &Cluster, memory: &Memory) -> Decision {
+fn prove_key(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     if !view.postgres.is_primary() && !view.settings.paused {
         match race::living_primary(view, cluster, memory) {
             Asked::Ask(members) => return Reason::AsksBeforeProof.with([Effect::PollPeers(members)]),
@@ -64,6 +69,19 @@ fn prove_key(view: &View, cluster: &Cluster, memory: &Memory) -> Decision {
             Asked::Known(None) => {}
         }
     }
+    ask_for_proof(view, cluster, memory)
+}
+
+/// DCS-2: asks the store whether the key is ours. While the view is older than its "no", it is not asked again at once.
+pub(super) fn ask_for_proof(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
+    let revision = cluster.leader.as_ref().map(|leader| leader.revision).unwrap_or_default();
+    if let (Lease::NotOurs { .. }, Some((asked, at))) = (&view.lease, memory.proof_asked)
+        && asked == revision
+        && view.now < at + ASK_AGAIN
+    {
+        return Reason::ViewIsOlder.wake_at(at + ASK_AGAIN);
+    }
+    memory.proof_asked = Some((revision, view.now));
     Reason::AdoptsLease.with([Effect::Adopt])
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Revision};
 use crate::time::BootInstant;
 use crate::wal::{Lsn, Timeline};
 
@@ -41,6 +41,8 @@ pub struct Memory {
     pub retry_at: Option<BootInstant>,
     /// Single-user recovery was tried since the last success (REC-5).
     pub crash_recovery_tried: bool,
+    /// The revision of the leader key that a proof was asked for last, and when.
+    pub proof_asked: Option<(Revision, BootInstant)>,
     /// The last decision was taken in pause (MEM-7).
     pub was_paused: bool,
     /// When the key was released because a pre-promote script refused (MEM-9).

@@ -221,6 +221,8 @@ reasons! {
     LostLockInPause ["OWN-5", "PAU-7"] "PostgreSQL is primary without the leader key; it keeps running in pause";
     /// The key names us, from before a restart of the agent.
     AdoptsLease ["DCS-E2", "QRK-9", "REC-1", "OWN-3"] "the leader key names this member: proves that it is ours";
+    /// The store denied it; the picture of the store is older than that.
+    ViewIsOlder ["DCS-2"] "the store said that the leader key is not ours: waits for its picture of the cluster to show that";
     /// The key names a replica; a primary may live.
     AsksBeforeProof ["DCS-E2", "RACE-3", "RACE-5"] "the leader key names this member, which is a replica: asks the others for a living primary first";
     /// A request for a switchover is honoured.

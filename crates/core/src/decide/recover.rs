@@ -5,6 +5,7 @@ use crate::cluster::{Cluster, MemberRole, PostgresState};
 use super::effect::{Decision, DemoteMode, Effect, StartAs};
 use super::follow;
 use super::is_owner;
+use super::leader;
 use super::memory::{Memory, RewindState};
 use super::peers::{Asked, Bound, Candidates, failover_possible};
 use super::reason::Reason;
@@ -19,7 +20,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     // A server that stepped down a moment ago has released the key: the view may be older than that.
     let stepped_down = memory.rejoin_waits_until.is_some_and(|until| view.now < until);
     if cluster.is_led_by(&view.me) && !matches!(view.lease, Lease::Held { .. }) && !stepped_down {
-        return Reason::AdoptsLease.with([Effect::Adopt]); // REC-1
+        return leader::ask_for_proof(view, cluster, memory); // REC-1
     }
     let owner = is_owner(view, cluster) && view.lease.is_safe(view.now);
     let control = view.postgres.control.as_ref();

@@ -127,6 +127,20 @@ fn a_replica_that_the_key_names_asks_for_a_living_primary_first() {
 }
 
 #[test]
+fn a_proof_is_not_asked_for_again_while_the_view_is_older_than_the_answer() {
+    let stopped = || View {
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, rewind::ControlState::ShutDown),
+        ..replica(three(Some("a"), &[]))
+    };
+    let memory = check("the key names us", &stopped(), &Memory::default(), &[Effect::Adopt], "REC-1");
+    let answered = View { lease: Lease::NotOurs { holder: None }, ..stopped() };
+    let memory = check("the store says no, the view still says yes", &answered, &memory, &[], "DCS-2");
+    let (decision, _) = decide(&answered, &memory);
+    assert_eq!(decision.wake_at, Some(at(101)), "in a while the key is asked for again: nothing else may wake us");
+    check("a while later", &View { now: at(101), ..answered }, &memory, &[Effect::Adopt], "REC-1");
+}
+
+#[test]
 fn a_silent_store_wakes_the_cycle_when_the_lease_runs_out() {
     let view =
         View { store: Store::Lost { error: "timeout".to_owned() }, lease: held(10), ..primary(three(Some("a"), &[])) };
