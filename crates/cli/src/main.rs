@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Some(_) | None => {}
     }
     if is_called("patroni") {
-        return agent::main(&agent::Args::parse());
+        return agent::main(&agent::Args::parse_as_patroni());
     }
     if is_called("patronictl") {
         return ctl::main(std::env::args_os());

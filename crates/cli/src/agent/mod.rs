@@ -1,16 +1,20 @@
 //! `pgward agent`, also under the name `patroni`.
 
-mod sources;
+mod probe;
+pub(crate) mod sources;
+mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-use pgward_core::config::{LocalConfig, Severity};
+use clap::{CommandFactory, FromArgMatches, Parser};
+use pgward_agent::COMPATIBLE_VERSION;
+use pgward_core::config::LocalConfig;
 use tokio::runtime::Builder;
 use tracing::{error, warn};
 
 use crate::logging;
+use sources::Found;
 
 /// Manage PostgreSQL on this machine as a member of a cluster.
 ///
@@ -33,24 +37,42 @@ pub(crate) struct Args {
     print: bool,
 }
 
+impl Args {
+    /// The command line of the name `patroni`. Scripts take the second word of `--version` for Patroni's version.
+    pub(crate) fn parse_as_patroni() -> Args {
+        let version: &str = format!("{COMPATIBLE_VERSION} (pgward {})", env!("CARGO_PKG_VERSION")).leak();
+        let mut command = Args::command().name("patroni").bin_name("patroni").version(version);
+        let matches = command.get_matches_mut();
+        Args::from_arg_matches(&matches).unwrap_or_else(|problem| problem.format(&mut command).exit())
+    }
+}
+
 /// The runtime has two threads: one for the cycle, and one so that the lease and REST do not wait for it.
 const THREADS: usize = 2;
 
 /// Runs the agent until it ends.
 pub(crate) fn main(args: &Args) -> ExitCode {
-    let config = match sources::load(args.config.as_deref()) {
-        Ok(config) => config,
+    let found = match sources::gather(args.config.as_deref()) {
+        Ok(found) => found,
         Err(problem) => {
-            eprintln!("{problem}");
-            return ExitCode::FAILURE;
+            return fail(format_args!("pgward: {problem:#}; check the path, its owner and its permissions"));
         }
     };
     if args.validate_config {
-        return validate(args, &config);
+        return validate::main(&found, args.ignore_listen_port, args.print);
     }
+    let config = match LocalConfig::load(&found.sources) {
+        Ok(config) => config,
+        Err(rejected) => {
+            let missing = missing_path(&found).map(|notice| format!("pgward: {notice}\n")).unwrap_or_default();
+            return fail(format_args!("{missing}{rejected}"));
+        }
+    };
     if let Err(problem) = logging::start(&config.log) {
-        eprintln!("pgward: {problem:#}");
-        return ExitCode::FAILURE;
+        return fail(format_args!("pgward: {problem:#}"));
+    }
+    if let Some(notice) = missing_path(&found) {
+        warn!("{notice}");
     }
     for finding in &config.warnings {
         warn!("{finding}");
@@ -71,14 +93,13 @@ pub(crate) fn main(args: &Args) -> ExitCode {
     }
 }
 
-fn validate(args: &Args, config: &LocalConfig) -> ExitCode {
-    let mut failed = false;
-    for finding in &config.warnings {
-        eprintln!("{finding}");
-        failed |= finding.severity == Severity::Error;
-    }
-    if args.print && !failed {
-        println!("{}", serde_json::to_string_pretty(&config.document).unwrap_or_default());
-    }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+/// A path that does not exist is no error, and hardly ever meant.
+fn missing_path(found: &Found) -> Option<String> {
+    let path = found.missing.as_ref()?;
+    Some(format!("{}: does not exist, so the environment is the whole configuration; check the path", path.display()))
+}
+
+fn fail(problem: std::fmt::Arguments<'_>) -> ExitCode {
+    eprintln!("{problem}");
+    ExitCode::FAILURE
 }

@@ -1,72 +1,127 @@
-//! Where the configuration comes from: a file, a directory, or the environment.
+//! Where a configuration comes from: a file, the files of a directory, and the environment.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
-use pgward_core::config::{self, LocalConfig};
+use anyhow::Context;
+use pgward_core::config::{Source, Sources, config_files};
 
-/// Why there is no configuration: for people, one line for each problem.
+/// The longest file that is read. The largest configurations that people have are below 1 MB.
+const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What the agent is configured by: a path that exists, and the environment over it; else the environment alone.
 #[derive(Debug)]
-pub(crate) struct NoConfig(Vec<String>);
-
-impl std::fmt::Display for NoConfig {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
+pub(super) struct Found {
+    pub(super) sources: Sources,
+    /// A path that was named and does not exist, which is no error: the environment may say everything.
+    pub(super) missing: Option<PathBuf>,
 }
 
-/// Reads the configuration by the rules of Patroni: a path that exists, with the environment laid over it; else
-/// `PATRONI_CONFIGURATION` alone; else the other variables alone.
+/// Reads everything that the argument and the environment of this process name.
 ///
 /// # Errors
-/// Everything that keeps the agent from starting.
-pub(crate) fn load(path: Option<&Path>) -> Result<LocalConfig, NoConfig> {
-    let mut variables: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("PATRONI_"))
-        .collect();
-    let mut files = Vec::new();
-    match path.filter(|path| !path.as_os_str().is_empty() && path.exists()) {
-        Some(path) => files = read(path)?,
-        None => {
-            if let Some(document) = variables.get("PATRONI_CONFIGURATION").filter(|text| !text.is_empty()) {
-                files.push(("PATRONI_CONFIGURATION".to_owned(), document.clone()));
-                variables.clear();
-            }
-        }
-    }
-    if files.is_empty() && variables.is_empty() {
-        let named = path.map(|path| format!(": {} does not exist, and", path.display())).unwrap_or_default();
-        return Err(NoConfig(vec![format!(
-            "Config is empty.\npgward{named} no PATRONI_* variable is set; name a configuration file, as in `pgward agent patroni.yml`"
-        )]));
-    }
-    config::load(&files, &variables).map_err(|findings| NoConfig(findings.iter().map(ToString::to_string).collect()))
+/// When a file that exists cannot be read.
+pub(super) fn gather(path: Option<&Path>) -> anyhow::Result<Found> {
+    gather_with(path, environment())
 }
 
-/// A file, or the YAML files of a directory by name.
-fn read(path: &Path) -> Result<Vec<(String, String)>, NoConfig> {
-    let unreadable = |path: &Path, problem: &std::io::Error| {
-        NoConfig(vec![format!("{}: cannot be read: {problem}; check its owner and permissions", path.display())])
+fn gather_with(path: Option<&Path>, mut environment: BTreeMap<String, String>) -> anyhow::Result<Found> {
+    let named = path.filter(|path| !path.as_os_str().is_empty());
+    let (present, missing) = match named {
+        Some(path) if is_there(path) => (Some(path), None),
+        Some(path) => (None, Some(path.to_owned())),
+        None => (None, None),
     };
-    let mut paths = vec![path.to_owned()];
-    if path.is_dir() {
-        let entries = fs::read_dir(path).map_err(|problem| unreadable(path, &problem))?;
-        paths = entries
-            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.extension().is_some_and(|ending| ending == "yml" || ending == "yaml") && path.is_file())
-            .collect();
-        paths.sort();
+    let files = present.map(read).transpose()?.unwrap_or_default();
+    if present.is_some() {
+        // It stands in for a path, so a directory without files does not bring it back.
+        environment.remove("PATRONI_CONFIGURATION");
     }
-    paths
-        .into_iter()
-        .map(|path| {
-            let bytes = fs::read(&path).map_err(|problem| unreadable(&path, &problem))?;
-            let text = String::from_utf8(bytes).map_err(|_| {
-                NoConfig(vec![format!("{}: is not UTF-8 text; save it as UTF-8", path.display())])
-            })?;
-            Ok((path.display().to_string(), text))
-        })
+    Ok(Found { sources: Sources { files, environment }, missing })
+}
+
+/// False only when there is nothing: what exists and cannot be looked at is an error of reading it.
+fn is_there(path: &Path) -> bool {
+    !matches!(fs::metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The variables of this process that are text.
+pub(crate) fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// One file, or the YAML files of a directory in the order of their names.
+///
+/// # Errors
+/// An [`io::Error`] below a context that names the file.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Source>> {
+    let failed = || format!("cannot read the configuration {}", path.display());
+    if !path.is_dir() {
+        return Ok(vec![read_file(path).with_context(failed)?]);
+    }
+    let entries = fs::read_dir(path).with_context(failed)?;
+    let names = entries.collect::<io::Result<Vec<_>>>().with_context(failed)?;
+    let names = names.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
+    let paths = config_files(names).into_iter().map(|name| path.join(name)).filter(|path| path.is_file());
+    paths
+        .map(|path| read_file(&path).with_context(|| format!("cannot read the configuration {}", path.display())))
+        .collect()
+}
+
+fn read_file(path: &Path) -> io::Result<Source> {
+    let mut text = String::new();
+    let length = fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if length as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 16 MB; name a YAML file"));
+    }
+    Ok(Source { name: path.display().to_string(), text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables() -> BTreeMap<String, String> {
+        [("PATRONI_CONFIGURATION", "name: whole"), ("PATRONI_NAME", "one")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
+    }
+
+    #[test]
+    fn a_path_that_exists_wins_over_the_whole_document_in_the_environment() {
+        let directory = tempfile::tempdir().unwrap();
+        let found = gather_with(Some(directory.path()), variables()).unwrap();
+        assert_eq!((found.sources.files.len(), found.sources.environment.len()), (0, 1), "an empty directory counts");
+        let missing = directory.path().join("patroni.yml");
+        let found = gather_with(Some(&missing), variables()).unwrap();
+        assert_eq!((found.sources.environment.len(), found.missing), (2, Some(missing)));
+        assert_eq!(gather_with(Some(Path::new("")), variables()).unwrap().missing, None);
+    }
+
+    #[test]
+    fn a_directory_is_read_by_name_and_only_its_yaml_files() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["2.yml", "1.yaml", "3.txt", "b.yml.bak"] {
+            fs::write(directory.path().join(name), name).unwrap();
+        }
+        fs::create_dir(directory.path().join("0.yml")).unwrap();
+        let texts: Vec<String> = read(directory.path()).unwrap().into_iter().map(|source| source.text).collect();
+        assert_eq!(texts, ["1.yaml", "2.yml"]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yml");
+        fs::write(&path, b"name: \xff\n").unwrap();
+        let problem = format!("{:#}", read(directory.path()).unwrap_err());
+        assert!(problem.starts_with(&format!("cannot read the configuration {}: ", path.display())), "{problem}");
+        assert!(problem.contains("UTF-8"), "{problem}");
+        let problem = format!("{:#}", read(Path::new("/dev/zero")).unwrap_err());
+        assert!(problem.ends_with("larger than 16 MB; name a YAML file"), "{problem}");
+    }
 }

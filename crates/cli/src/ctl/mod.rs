@@ -21,7 +21,7 @@ mod terminal;
 mod version;
 mod view;
 mod world;
-mod yaml;
+pub(crate) mod yaml;
 
 #[cfg(test)]
 mod tests;

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use pgward_core::config::{ClientConfig, CtlConfig, EtcdConfig, Source, Sources};
 
 use super::args::Global;
 use super::dcs_url::{self, DcsUrl};
-
-/// A file, or a text that stands for one: its name and its content.
-type Document = (String, String);
+use crate::agent::sources;
 
 /// The part of a configuration that the commands need.
 #[derive(Clone, Debug, Default)]
@@ -33,11 +31,9 @@ impl Settings {
     /// # Errors
     /// When a named file cannot be read, or a setting cannot be used.
     pub(super) fn load(global: &Global) -> anyhow::Result<Settings> {
-        let variables: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        let files = configuration_files(global.config_file.as_deref(), &variables)?;
-        let mut settings = Settings::read(&files, &variables)?;
+        let environment = sources::environment();
+        let files = configuration_files(global.config_file.as_deref(), &environment)?;
+        let mut settings = Settings::read(&Sources { files, environment })?;
         if let Some(url) = global.dcs_url.as_deref().filter(|url| !url.is_empty()) {
             let DcsUrl { etcd, namespace } = dcs_url::parse(url)?;
             settings.etcd = Some(etcd);
@@ -47,11 +43,9 @@ impl Settings {
         Ok(settings)
     }
 
-    fn read(files: &[Document], variables: &BTreeMap<String, String>) -> anyhow::Result<Settings> {
-        let files = files.iter().map(|(name, text)| Source { name: name.clone(), text: text.clone() }).collect();
-        let sources = Sources { files, environment: variables.clone() };
-        let ClientConfig { scope, namespace, group, etcd, ctl, warnings: _ } =
-            ClientConfig::load(&sources).map_err(|problem| anyhow::anyhow!("cannot use the configuration: {problem}"))?;
+    fn read(sources: &Sources) -> anyhow::Result<Settings> {
+        let ClientConfig { scope, namespace, group, etcd, ctl, warnings: _ } = ClientConfig::load(sources)
+            .map_err(|problem| anyhow::anyhow!("cannot use the configuration: {problem}"))?;
         Ok(Settings { scope, namespace, group, ctl, etcd })
     }
 
@@ -70,17 +64,21 @@ impl Settings {
 }
 
 /// The named file or directory, or else the usual file when there is one.
-fn configuration_files(named: Option<&Path>, variables: &BTreeMap<String, String>) -> anyhow::Result<Vec<Document>> {
+fn configuration_files(named: Option<&Path>, variables: &BTreeMap<String, String>) -> anyhow::Result<Vec<Source>> {
     match named.filter(|path| !path.as_os_str().is_empty()) {
-        Some(path) => read(path).with_context(|| format!("cannot read the configuration {}", path.display())),
+        Some(path) => sources::read(path),
         None => {
             let Some(path) = usual_file(variables) else { return Ok(Vec::new()) };
-            match read(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-                other => other.with_context(|| format!("cannot read the configuration {}", path.display())),
+            match sources::read(&path) {
+                Err(error) if is_missing(&error) => Ok(Vec::new()),
+                other => other,
             }
         }
     }
+}
+
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn usual_file(variables: &BTreeMap<String, String>) -> Option<PathBuf> {
@@ -89,28 +87,14 @@ fn usual_file(variables: &BTreeMap<String, String>) -> Option<PathBuf> {
     Some(directory.join("patroni/patronictl.yaml"))
 }
 
-/// One file, or the YAML files of a directory in the order of their names.
-fn read(path: &Path) -> io::Result<Vec<Document>> {
-    if !path.is_dir() {
-        return Ok(vec![document(path)?]);
-    }
-    let mut paths = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    paths.retain(|path| path.is_file() && path.extension().is_some_and(|kind| kind == "yml" || kind == "yaml"));
-    paths.sort();
-    paths.iter().map(|path| document(path)).collect()
-}
-
-fn document(path: &Path) -> io::Result<Document> {
-    Ok((path.display().to_string(), std::fs::read_to_string(path)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn settings(file: &str, variables: &[(&str, &str)]) -> anyhow::Result<Settings> {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Settings::read(&[("ctl.yml".to_owned(), file.to_owned())], &variables)
+        let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let files = vec![Source { name: "ctl.yml".to_owned(), text: file.to_owned() }];
+        Settings::read(&Sources { files, environment })
     }
 
     fn user(settings: &Settings) -> Option<&str> {
@@ -154,18 +138,24 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_file_may_be_missing_and_a_directory_is_read_in_order() {
+    fn the_usual_file_may_be_missing() {
         let home = tempfile::tempdir().unwrap();
         let variables = BTreeMap::from([("HOME".to_owned(), home.path().display().to_string())]);
         assert_eq!(configuration_files(None, &variables).unwrap(), []);
         let usual = home.path().join(".config/patroni/patronictl.yaml");
         std::fs::create_dir_all(usual.parent().unwrap()).unwrap();
         std::fs::write(&usual, "scope: a\n").unwrap();
-        assert_eq!(configuration_files(None, &variables).unwrap()[0].1, "scope: a\n");
-        for name in ["2.yml", "1.yaml", "3.txt"] {
-            std::fs::write(home.path().join(name), name).unwrap();
-        }
-        let files = configuration_files(Some(home.path()), &BTreeMap::new()).unwrap();
-        assert_eq!(files.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["1.yaml", "2.yml"]);
+        assert_eq!(configuration_files(None, &variables).unwrap()[0].text, "scope: a\n");
+    }
+
+    #[test]
+    fn a_file_says_how_members_are_asked_over_tls() {
+        let file = "ctl: {insecure: on, cacert: /ca, certfile: /crt, keyfile: /key}\nrestapi: {cafile: /other}\n";
+        let CtlConfig { insecure, cacert, certfile, keyfile, .. } = settings(file, &[]).unwrap().ctl;
+        let paths = [cacert, certfile, keyfile].map(|path| path.unwrap().display().to_string());
+        assert!(insecure);
+        assert_eq!(paths, ["/ca", "/crt", "/key"]);
+        let fallback = settings("restapi: {cafile: /other}\n", &[("PATRONI_CTL_INSECURE", "yes")]).unwrap().ctl;
+        assert_eq!((fallback.insecure, fallback.cacert), (true, Some(PathBuf::from("/other"))));
     }
 }
