@@ -4,13 +4,16 @@ use crate::cluster::{Cluster, Initialize};
 
 use super::bootstrap::INTENT_ALIVE_KEY;
 use super::effect::{Decision, Effect};
+use super::is_owner;
 use super::reason::Reason;
 use super::view::View;
 
 /// `None`: it does, or a running replica may go on.
 pub(super) fn decide(view: &View, cluster: &Cluster, ours: Option<&str>) -> Option<Decision> {
     let Some(ours) = ours else {
-        return Some(Reason::InvalidDataDir.alone()); // DIR-5
+        // DIR-5. Without a server the key would only keep others from leading.
+        let idle_key = !view.postgres.alive && (cluster.is_led_by(&view.me) || is_owner(view, cluster));
+        return Some(Reason::InvalidDataDir.with(idle_key.then_some(Effect::Release)));
     };
     let paused = view.settings.paused;
     let over = match &cluster.initialize {

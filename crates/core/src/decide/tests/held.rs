@@ -81,3 +81,21 @@ fn a_key_that_names_us_is_proven_whatever_was_proven_before() {
         check(name, &view, &Memory::default(), effects, rule);
     }
 }
+
+#[test]
+fn a_member_that_cannot_lead_gives_the_key_up() {
+    let led = || three(Some("a"), &[]);
+    let broken = || View { data_dir: DataDir::Present { system_id: None }, ..primary(led()) };
+    let crashed = down(MemberRole::Primary, PostgresState::Crashed, ControlState::Other);
+    for (name, view, effects, rule) in [
+        (
+            "the control file is broken and the server is down",
+            View { postgres: Postgres { control: None, ..crashed }, ..broken() },
+            &[Effect::Release][..],
+            "DIR-5",
+        ),
+        ("the control file cannot be read and the server runs: the key stays with it", broken(), &[], "DIR-5"),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
