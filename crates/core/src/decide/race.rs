@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::cluster::{Cluster, PostgresState};
+use crate::cluster::{Cluster, FailoverRequest, Initialize, PostgresState};
 use crate::names::MemberName;
 use crate::wal::{Lsn, Timeline};
 
@@ -13,7 +13,7 @@ use super::memory::Memory;
 use super::peers::{self, Asked, PeerStatus, request, sync_is_active, timeline_suffices};
 use super::reason::Reason;
 use super::rewind;
-use super::view::View;
+use super::view::{DataDir, View};
 
 /// The answer to "may I stand?".
 #[derive(Clone, Debug, PartialEq)]
@@ -61,15 +61,19 @@ fn back_off(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decis
 }
 
 /// The key first; then the request that was fulfilled is cleared, unconditionally (UNL-4).
+///
+/// In pause the name of the candidate stays until it is primary: it is what allows it to promote (OWN-1).
 fn acquire(view: &View, cluster: &Cluster) -> Vec<Effect> {
     let mut effects = vec![Effect::Acquire];
-    if let Some(request) = request(cluster) {
-        let keep_candidate = view.settings.paused && request.leader.is_some() && request.candidate.is_some();
-        let rewritten = keep_candidate.then(|| crate::cluster::FailoverRequest {
-            candidate: request.candidate.clone(),
-            ..crate::cluster::FailoverRequest::default()
-        });
-        effects.push(Effect::RewriteFailover { request: rewritten, seen: None });
+    match request(cluster) {
+        Some(request) if view.settings.paused && request.candidate.is_some() => {
+            if request.leader.is_some() {
+                let named = FailoverRequest { candidate: request.candidate.clone(), ..FailoverRequest::default() };
+                effects.push(Effect::RewriteFailover { request: Some(named), seen: None });
+            }
+        }
+        Some(_) => effects.push(Effect::RewriteFailover { request: None, seen: None }),
+        None => {}
     }
     effects
 }
@@ -82,6 +86,13 @@ fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
     }
     if memory.refused_at.is_some_and(|at| view.now.since(at) < settings.ttl) {
         return Standing::No(Reason::NoRaceAfterRefusal); // HLT-1
+    }
+    if let (Initialize::SystemId(theirs), DataDir::Present { system_id: Some(ours) }) =
+        (&cluster.initialize, &view.data_dir)
+        && theirs != ours
+    {
+        // Only in pause does a cycle with a foreign directory come so far (DIR-6, DIR-7, HLT-4).
+        return Standing::No(Reason::ForeignDataDirInPause { theirs: theirs.clone(), ours: ours.clone() });
     }
     if settings.paused
         && !view.tags.nofailover

@@ -89,12 +89,14 @@ fn as_replica(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     reason.with([Effect::Start(StartAs::Standby { upstream })]) // REC-11
 }
 
-/// PAU-3, PAU-9: nothing is started, except after a demotion that ended in a rewind.
+/// PAU-3, PAU-9: nothing is started, except what stepped down for a request.
 fn in_pause(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     if cluster.is_led_by(&view.me) {
         return Reason::ReleasesInPause.with([Effect::Release]);
     }
-    if matches!(memory.rewind, RewindState::Needed | RewindState::Success) && !cluster.is_unlocked() {
+    let stepped_down = memory.rejoin_waits_until.is_some(); // Until the server runs again.
+    let rewinds = matches!(memory.rewind, RewindState::Needed | RewindState::Success) && !cluster.is_unlocked();
+    if stepped_down || rewinds {
         return as_replica(view, cluster, memory);
     }
     Reason::DownInPause.alone()

@@ -262,7 +262,7 @@ fn a_foreign_or_unknown_directory_is_never_touched() {
             "of another cluster, in pause: only warns",
             View { settings: Settings { paused: true, ..settings() }, ..with_id(foreign, replica) },
             &[],
-            "HLT-6",
+            "DIR-7",
         ),
         (
             "no identifier: says so",

@@ -99,3 +99,31 @@ fn a_member_that_cannot_lead_gives_the_key_up() {
         check(name, &view, &Memory::default(), effects, rule);
     }
 }
+
+#[test]
+fn a_failover_in_pause_ends_with_a_primary() {
+    let paused = Settings { paused: true, ..settings() };
+    let asked =
+        |leader, request: &str| View { settings: paused.clone(), ..replica(three(leader, &[("failover", request)])) };
+    let named = r#"{"member":"a"}"#;
+    check("the named candidate stands", &asked(None, named), &Memory::default(), &[Effect::Acquire], "MAN-N1");
+    let won = View { lease: held(1), ..asked(Some("a"), named) };
+    check("and promotes, because the request still names it", &won, &Memory::default(), &[Effect::Promote], "PRO-7");
+    let leading = View { postgres: postgres(MemberRole::Primary), ..won };
+    let clear = [Effect::RewriteFailover { request: None, seen: Some(Revision(5)) }];
+    check("as primary it clears the request", &leading, &Memory::default(), &clear, "MAN-L5");
+
+    let handed_over = View {
+        settings: paused.clone(),
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
+        ..replica(three(Some("b"), &[]))
+    };
+    let stepped_down = Memory { rejoin_waits_until: Some(at(99)), rewind: RewindState::NotNeeded, ..Memory::default() };
+    let follow = [Effect::Start(StartAs::Standby { upstream: "b".parse().ok() })];
+    check("the member that handed over follows", &handed_over, &stepped_down, &follow, "REC-11");
+    check("a server that an operator stopped stays down", &handed_over, &Memory::default(), &[], "PAU-9");
+
+    let foreign = cluster(&[("initialize", "1234567890123")]);
+    let of_another = View { settings: paused, lease: Lease::None, ..primary(foreign) };
+    check("a primary of another cluster does not take the key", &of_another, &Memory::default(), &[], "DIR-7");
+}

@@ -215,9 +215,9 @@ fn a_request_without_a_leader_names_who_stands() {
             "RACE-5",
         ),
         (
-            "named in pause: stands",
+            "named in pause: stands, and stays named until it is primary",
             View { settings: Settings { paused: true, ..settings() }, ..asked(r#"{"member":"a"}"#) },
-            &take_and_clear,
+            &[Effect::Acquire],
             "MAN-N1",
         ),
     ] {
