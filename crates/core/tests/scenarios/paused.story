@@ -1,0 +1,56 @@
+# Maintenance mode: nobody is started, stopped or promoted, and the key is given up only by who is no primary any more.
+
+> running a b c
+> pause
+> tick 15s
+# The lock is not worth an election now:
+> store down
+> tick 60s
+   20.000  a      the store does not answer (no answer); nothing is done in pause [DCSF-1 PAU-8]
+   20.000  b      the store does not answer (no answer); nothing is done in pause [DCSF-1 PAU-8]
+   20.000  c      the store does not answer (no answer); nothing is done in pause [DCSF-1 PAU-8]
+> expect a primary
+> store up
+> tick 15s
+   75.000  store  the leader key is gone
+   75.011  a      PostgreSQL is primary and nobody holds the leader key in pause: takes it -> acquire the leader key [HLT-4 PAU-5]
+   75.011  store  the leader key is a's
+   75.011  a      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
+   75.012  b      follows the leader a [OWN-7 FOL-12]
+   75.013  c      follows the leader a [OWN-7 FOL-12]
+> expect leader a
+# A crashed primary gives the key up and nobody stands:
+> crash postgres a
+   90.000  a      PostgreSQL is gone
+> tick 60s
+   90.000  a      holds the leader key in pause without a running primary: gives it up -> release the leader key [PAU-3 PAU-4 OWN-2]
+   90.000  store  the leader key is gone
+   90.000  a      PostgreSQL is down and is not started in pause [PAU-9]
+   90.012  b      nobody holds the leader key, and replicas do not stand in pause [HLT-6 PAU-6]
+   90.013  c      nobody holds the leader key, and replicas do not stand in pause [HLT-6 PAU-6]
+> expect nobody primary
+> expect leader nobody
+> expect a down
+> resume
+> wait 60s until a running
+  150.011  a      PostgreSQL was not stopped in order: recovers it in single-user mode first -> recover in single-user mode [REC-5 REC-13]
+  150.012  b      nobody holds the leader key: asks the other members -> ask a and c [PEER-1 RACE-3]
+  150.013  c      nobody holds the leader key: asks the other members -> ask a and b [PEER-1 RACE-3]
+  151.011  a      PostgreSQL has recovered in single-user mode
+  151.011  a      starts PostgreSQL as a replica; there is no leader yet -> start as standby of nobody [REC-11 NTF-4]
+  151.022  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+  151.061  a      nobody holds the leader key, but PostgreSQL is still starting [HLT-3]
+  151.461  a      PostgreSQL accepts connections as standby
+> tick 60s
+  151.461  a      nobody holds the leader key: asks the other members -> ask b and c [PEER-1 RACE-3]
+  151.466  a      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
+  151.466  store  the leader key is a's
+  151.466  a      holds the leader lease and PostgreSQL is a replica: promotes it -> promote [PRO-6 PRO-7 PRO-10]
+  151.466  a      promote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+  151.676  a      PostgreSQL is primary on timeline 2
+  151.676  a      leads; runs the checkpoint after the promotion -> checkpoint [RWD-15]
+  151.687  a      leads; writes the history of timelines -> write history [HIS-1 PRO-11]
+  151.687  a      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
+  152.012  b      follows the leader a [OWN-7 FOL-12]
+  152.013  c      follows the leader a [OWN-7 FOL-12]
+> expect b replica of a
