@@ -32,7 +32,10 @@ pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
                 options.mode(mode);
             }
             let file = options.open(&path).with_context(|| {
-                format!("cannot write the log {} (log.dir): create the directory, or change the setting", path.display())
+                format!(
+                    "cannot write the log {} (log.dir): create the directory, or change the setting",
+                    path.display()
+                )
             })?;
             BoxMakeWriter::new(Mutex::new(file))
         }
