@@ -155,7 +155,7 @@ fn a_configuration_without_a_problem_is_silent_and_can_be_printed() {
         etcd.address
     );
     let output = validate(&["-p", &file]).env("PATRONI_NAME", "n9").env("PATRONI_LOG_MODE", "0640").output().unwrap();
-    assert!(stdout(&output).starts_with(&printed), "{}", stdout(&output));
+    assert!(stdout(&output).starts_with(&printed), "{}{}", stdout(&output), stderr(&output));
     assert_eq!((stderr(&output).as_str(), output.status.code()), ("", Some(0)));
 }
 
@@ -235,6 +235,24 @@ fn every_problem_of_the_machine_is_listed() {
     assert_eq!(output.status.code(), Some(1));
     let wrong = agent(&["-i", &file]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2), "-i without --validate-config: {}", stderr(&wrong));
+}
+
+#[test]
+fn what_the_parts_of_the_agent_would_refuse_is_listed() {
+    let machine = Machine::new();
+    let certificate = machine.write("garbage.pem", "no certificate");
+    let text =
+        machine.text("[]").replace("hosts: []", "srv: example.org") + &format!("ctl: {{certfile: {certificate}}}\n");
+    let rest = format!("restapi:\n  certfile: {certificate}\n  allowlist: [10.0.0.0/8]\n");
+    let file = machine.write("patroni.yml", &text.replace("restapi:\n", &rest));
+    let said = stderr(&validate(&[&file]).output().unwrap());
+    assert!(said.contains(&format!("{file}:6: restapi.certfile: {certificate} holds no certificate")), "{said}");
+    assert!(said.contains(": ctl.certfile: ") && said.contains("holds no certificate in PEM form"), "{said}");
+    assert!(said.contains("etcd3: ") && said.contains("SRV records of \"example.org\": not supported yet"), "{said}");
+    assert!(said.ends_with("\n3 errors\n"), "{said}");
+    let file = machine.write("patroni.yml", &text.replace("restapi:\n", &rest.replace("/8", "/99")));
+    let said = stderr(&validate(&[&file]).output().unwrap());
+    assert!(said.contains("restapi.allowlist: \"10.0.0.0/99\" is neither an IP address nor a network"), "{said}");
 }
 
 #[test]
@@ -415,7 +433,7 @@ fn a_member_that_is_started_as_patroni_keeps_its_passwords_from_its_children() {
     let log = log();
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ") && line.contains("; ")).collect();
     let about = |words: &str| warnings.iter().filter(|line| line.contains(words)).count();
-    assert_eq!(about("understood, and not acted on by this version: "), 1, "{log}");
+    assert_eq!(about("patroni.yml:19: understood, and not acted on by this version: "), 1, "{log}");
     assert_eq!(about("PATRONI_NO_SUCH_VARIABLE: is not a known variable and is ignored"), 1, "{log}");
     assert!(!log.contains(SECRET), "{log}");
 
