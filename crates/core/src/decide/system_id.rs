@@ -36,15 +36,14 @@ pub(super) fn decide(view: &View, cluster: &Cluster, ours: Option<&str>) -> Opti
     if cluster.initialize == Initialize::Bootstrapping && cluster.own.contains_key(INTENT_ALIVE_KEY) {
         return Some(Reason::WaitsForBootstrap.alone()); // QRK-11: somebody is at it, alive
     }
+    if view.postgres.managed && !view.postgres.is_primary() {
+        // DIR-10: only an owner restores the identifier. So this member may stand, unless somebody creates a cluster.
+        let claimed = cluster.initialize == Initialize::Bootstrapping;
+        return claimed.then(|| Reason::WaitsForSystemId.alone());
+    }
     if view.postgres.alive && !view.postgres.is_primary() {
-        if view.postgres.managed {
-            return Some(Reason::WaitsForSystemId.alone()); // DIR-10
-        }
         let exit = Effect::Exit { code: 1, leave_postgres: true };
         return Some(Reason::AttachAborted.with([exit])); // DIR-8
-    }
-    if view.postgres.managed && !view.postgres.is_primary() {
-        return Some(Reason::WaitsForSystemId.alone()); // DIR-10
     }
     Some(Reason::StoresSystemId.with([Effect::StoreSystemId { over }])) // DIR-9
 }

@@ -276,7 +276,13 @@ fn a_foreign_or_unknown_directory_is_never_touched() {
             &exit(true),
             "DIR-8",
         ),
-        ("a replica we manage never restores it", with_id(None, replica), &[], "DIR-10"),
+        (
+            "a replica we manage never restores it: it stands, and the winner does",
+            with_id(None, replica),
+            &[Effect::Acquire],
+            "RACE-10",
+        ),
+        ("unless somebody is creating a cluster", with_id(Some(""), replica), &[], "DIR-10"),
         (
             "unknown to the store, stopped: brings its identifier",
             with_id(None, stopped),
