@@ -271,12 +271,12 @@ impl Server {
     }
 
     /// BOO-10: roles, and the script of the user.
-    pub(crate) async fn post_bootstrap(&self) -> Result<(), ServerError> {
+    pub(crate) async fn post_bootstrap(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
         self.0.instance.create_roles().await?;
         let command = self.0.config.bootstrap.as_ref().and_then(|bootstrap| bootstrap.post_bootstrap.clone());
         if let Some(command) = command {
             info!(%command, "runs the script after the bootstrap");
-            self.0.instance.run_post_bootstrap(&command, &CancellationToken::new()).await?;
+            self.0.instance.run_post_bootstrap(&command, cancel).await?;
         }
         Ok(())
     }

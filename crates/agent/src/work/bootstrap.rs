@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgward_core::cluster::{Initialize, MemberRole, PostgresState};
+use pgward_core::cluster::{Initialize, MemberRole, PostgresState, Revision};
 use pgward_core::config::{DynamicConfig, LocalConfig};
 use pgward_core::decide::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
 use pgward_core::decide::view::Outcome;
+use pgward_postgres::Postmaster;
 use pgward_store::{Condition, Key, Store, StoreError};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
@@ -82,8 +83,10 @@ impl<S: Store> Bootstrap<S> {
         }
     }
 
-    /// Wins `initialize`, and announces who did and that it lives (QRK-11): the announcement comes first, so that an
-    /// empty `initialize` of ours never stands alone.
+    /// Wins `initialize`, and announces who did and that it lives (QRK-11).
+    ///
+    /// The announcement of life comes first, so that nobody else tries meanwhile; the claim is bound to the same lease,
+    /// so that it never outlives us; and who made it is written last, so that it is never said of a claim of Patroni's.
     async fn claim(&self) -> Result<bool, StoreError> {
         let me = self.config.name.as_str();
         let mut state = self.lease.state();
@@ -94,18 +97,28 @@ impl<S: Store> Bootstrap<S> {
         let alive = Key::Own(INTENT_ALIVE_KEY.to_owned());
         match self.store.write(&alive, me, Condition::Absent, Some(lease), self.within).await {
             Ok(_) => {}
-            Err(StoreError::Conflict { .. }) => return Ok(false),
+            Err(StoreError::Conflict { .. }) => {
+                let known = self.store.read(self.within).await?.own.get(INTENT_ALIVE_KEY).cloned();
+                let Some(ours) = known.filter(|known| known.value == me) else { return Ok(false) };
+                // Left by an earlier attempt: it has to live as long as this one.
+                let unchanged = Condition::Revision(ours.revision);
+                self.store.write(&alive, me, unchanged, Some(lease), self.within).await?;
+            }
             Err(other) => return Err(other),
         }
-        self.store.write(&Key::Own(INTENT_KEY.to_owned()), me, Condition::Always, None, self.within).await?;
-        match self.store.write(&Key::Initialize, "", Condition::Absent, None, self.within).await {
-            Ok(_) => Ok(true),
+        match self.store.write(&Key::Initialize, "", Condition::Absent, Some(lease), self.within).await {
+            Ok(_) => {}
             Err(StoreError::Conflict { .. }) => {
                 self.store.delete(&alive, Condition::Always, self.within).await?;
-                Ok(false)
+                return Ok(false);
             }
-            Err(other) => Err(other),
+            Err(other) => return Err(other),
         }
+        let claim = Key::Own(INTENT_KEY.to_owned());
+        if let Err(problem) = self.store.write(&claim, me, Condition::Always, None, self.within).await {
+            warn!(error = %problem, "could not say who creates the cluster; the claim ends with our lease all the same");
+        }
+        Ok(true)
     }
 
     async fn create(&self, progress: &Progress) -> Result<(), Problem> {
@@ -116,7 +129,7 @@ impl<S: Store> Bootstrap<S> {
         self.server.wait_accepting(&postmaster).await?;
         self.local.accepts();
         self.local.set_role(MemberRole::Primary);
-        self.server.post_bootstrap().await?; // BOO-10
+        self.server.post_bootstrap(&progress.cancel).await?; // BOO-10
         if progress.cancel.is_cancelled() {
             return Err(Problem::Cancelled);
         }
@@ -127,20 +140,41 @@ impl<S: Store> Bootstrap<S> {
         if !is_ours || cluster.leader.is_some() {
             return Err(Problem::ClaimLost);
         }
-        let unchanged = Condition::Revision(cluster.initialize_revision);
-        self.store.write(&Key::Initialize, &system_id, unchanged, None, self.within).await?;
+        self.store_system_id(&system_id, cluster.initialize_revision).await?;
+        self.register(&postmaster).await;
+        Ok(())
+    }
+
+    /// From here on the cluster exists. A write whose answer was lost is looked up before everything is undone.
+    async fn store_system_id(&self, system_id: &str, claimed_at: Revision) -> Result<(), StoreError> {
+        let unchanged = Condition::Revision(claimed_at);
+        match self.store.write(&Key::Initialize, system_id, unchanged, None, self.within).await {
+            Err(problem) if problem.is_unknown() => {
+                let cluster = self.store.read(self.within).await?;
+                if cluster.initialize.system_id() == Some(system_id) { Ok(()) } else { Err(problem) }
+            }
+            written => written.map(|_| ()),
+        }
+    }
+
+    /// What fails here is repaired by the cycle, which finds a primary, a free key and an identifier: nothing is undone.
+    async fn register(&self, postmaster: &Postmaster) {
         let dynamic = pgward_core::json::compact(&self.dynamic.document);
-        self.store.write(&Key::Config, &dynamic, Condition::Always, None, self.within).await?;
-        self.lease.take().await?;
-        // The cluster exists: whatever fails from here on is repaired by the cycle, never undone.
-        let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
-        if let Err(problem) = self.fence.protect(protected).await {
-            warn!(error = %problem, "the fencer does not guard the new primary yet");
+        if let Err(problem) = self.store.write(&Key::Config, &dynamic, Condition::Always, None, self.within).await {
+            warn!(error = %problem, "the configuration of the new cluster was not stored yet");
+        }
+        match self.lease.take().await {
+            Ok(_) => {
+                let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
+                if let Err(problem) = self.fence.protect(protected).await {
+                    warn!(error = %problem, "the fencer does not guard the new primary yet");
+                }
+            }
+            Err(problem) => warn!(error = %problem, "the leader key was not taken yet"),
         }
         if let Err(problem) = self.drop_claim().await {
             warn!(error = %problem, "the claim to the new cluster was not cleaned up");
         }
-        Ok(())
     }
 
     async fn drop_claim(&self) -> Result<(), StoreError> {

@@ -8,7 +8,8 @@ use super::memory::{Memory, RewindState};
 use super::reason::Reason;
 use super::view::{DataDir, View};
 
-/// The key below `x/` that names the member which claimed `initialize`; it stays when that member dies (QRK-11).
+/// The key below `x/` that names the member which claimed `initialize`, written after the claim; it stays when that
+/// member dies (QRK-11).
 pub const INTENT_KEY: &str = "bootstrap";
 
 /// The key below `x/` that is bound to the bootstrapper's lease: while it exists, the bootstrapper lives.
@@ -35,6 +36,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     match &cluster.initialize {
         Initialize::Absent if !view.may_bootstrap || view.tags.nofailover => Reason::MayNotBootstrap.alone(),
         Initialize::Absent if view.settings.standby_cluster => Reason::StandbyClusterNotBuilt.alone(),
+        Initialize::Absent if is_about_to_be_claimed(view, cluster) => Reason::WaitsForBootstrap.alone(), // BOO-4
         Initialize::Absent => Reason::Bootstraps.with([Effect::Bootstrap]), // BOO-1, BOO-3
         Initialize::Bootstrapping if is_abandoned(cluster) => {
             Reason::BootstrapAbandoned.with([Effect::ClearInitialize { seen: cluster.initialize_revision }])
@@ -45,9 +47,17 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
 }
 
 /// QRK-11: the claim was made by a member that announces its life, and that announcement is gone. A claim without an
-/// announcement is Patroni's, and only an operator may judge it.
+/// announcement is Patroni's, and only an operator may judge it; so is one that is newer than what pgward wrote about its
+/// own.
 fn is_abandoned(cluster: &Cluster) -> bool {
-    cluster.own.contains_key(INTENT_KEY) && !cluster.own.contains_key(INTENT_ALIVE_KEY)
+    let claim = cluster.own.get(INTENT_KEY);
+    claim.is_some_and(|claim| claim.revision > cluster.initialize_revision)
+        && !cluster.own.contains_key(INTENT_ALIVE_KEY)
+}
+
+/// Another member has announced itself and has not claimed `initialize` yet.
+fn is_about_to_be_claimed(view: &View, cluster: &Cluster) -> bool {
+    cluster.own.get(INTENT_ALIVE_KEY).is_some_and(|alive| alive.value != view.me.as_str())
 }
 
 /// BOO-5: a running member that offers itself by `clonefrom`, else the leader.

@@ -172,6 +172,12 @@ fn an_empty_directory_creates_or_copies_but_never_both() {
         postgres: down(MemberRole::Uninitialized, PostgresState::Stopped, ControlState::Other),
         ..replica(cluster(keys))
     };
+    // `initialize` has revision 5.
+    let died = |claimed_at: i64| {
+        let mut cluster = cluster(&[("initialize", ""), ("x/bootstrap", "b")]);
+        cluster.own.get_mut("bootstrap").unwrap().revision = Revision(claimed_at);
+        View { store: Store::Current(Arc::new(cluster)), ..empty(&[]) }
+    };
     let (b, value) = member("b", "primary");
     let led = [("leader", "b"), ("initialize", SYSTEM_ID), (b.as_str(), value.as_str())];
     let clear = [Effect::ClearInitialize { seen: Revision(5) }];
@@ -199,7 +205,15 @@ fn an_empty_directory_creates_or_copies_but_never_both() {
             none,
             "BOO-14",
         ),
-        ("the creator died: clears its claim", empty(&[("initialize", ""), ("x/bootstrap", "b")]), &clear, "QRK-11"),
+        ("the creator died: clears its claim", died(6), &clear, "QRK-11"),
+        ("a claim older than initialize is about another attempt: it may be Patroni's now", died(4), none, "BOO-14"),
+        ("somebody alive is about to create it: waits", empty(&[("x/bootstrap_alive", "b")]), none, "BOO-4"),
+        (
+            "what an earlier attempt of ours left: tries again",
+            empty(&[("x/bootstrap_alive", "a")]),
+            &[Effect::Bootstrap],
+            "BOO-1",
+        ),
         ("initialised, no leader: waits", empty(&[("initialize", SYSTEM_ID)]), none, "BOO-7"),
         ("garbage in initialize: waits", empty(&[("initialize", "x")]), none, "BOO-7"),
         ("a leader: copies it", empty(&led), &copy, "BOO-5"),
