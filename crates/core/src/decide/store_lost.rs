@@ -17,6 +17,9 @@ pub(super) fn decide(view: &View) -> Decision {
         if matches!(action.kind, ActionKind::Demote | ActionKind::Stop) {
             return Reason::StoreSilentDemoting { error }.alone();
         }
+        if action.kind == ActionKind::Bootstrap {
+            return Reason::Busy { action: action.kind }.alone(); // ASY-3: it looks at its claim before it ends.
+        }
         if becomes_primary(view) && !view.lease.is_safe(view.now) {
             // QRK-14: the deadline counts in any state, during a promotion too.
             return Reason::StoreSilentDemote { error }.with([Effect::CancelAction, demote()]);

@@ -304,6 +304,17 @@ fn a_lost_lease_stops_whatever_would_become_writable() {
             "PRO-5",
         ),
         (
+            "the store falls silent while a cluster is created: nobody else can know it yet",
+            View {
+                store: Store::Lost { error: "x".to_owned() },
+                action: action(ActionKind::Bootstrap, false),
+                postgres: Postgres { facts: None, ..postgres(MemberRole::Primary) },
+                ..replica(cluster(&[]))
+            },
+            &[],
+            "ASY-3",
+        ),
+        (
             "a clone goes on without a leader",
             View { action: action(ActionKind::Clone, true), ..replica(led_by_b()) },
             &[],
