@@ -15,10 +15,10 @@ use super::view::{ActionKind, Finished, Outcome, Store, View};
 pub struct Memory {
     /// The last cluster that had a leader (MEM-2): who was a member, and who led.
     pub last_led: Option<Arc<Cluster>>,
-    /// Our position at the end of the previous decision, and since when the race is put off (MEM-4).
+    /// Our position at the end of the previous decision (MEM-4).
     pub last_position: Option<Lsn>,
-    /// Since when the race is put off because WAL still arrives (UNL-1).
-    pub backoff_since: Option<BootInstant>,
+    /// The race is put off because WAL may still arrive (UNL-1).
+    pub backoff: Option<Backoff>,
     /// Divergence from the leader (MEM-5).
     pub rewind: RewindState,
     /// The leader's timeline that the last comparison found to continue our history: not compared again (FOL-12).
@@ -51,6 +51,17 @@ pub struct Memory {
     pub refused: Option<String>,
     /// A bootstrap failed: its remains were moved aside and the agent has to end (BOO-8).
     pub bootstrap_failed: Option<String>,
+}
+
+/// How long the race has been put off, and what had arrived a tick ago.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Since when.
+    pub since: BootInstant,
+    /// When the position was noted.
+    pub noted_at: BootInstant,
+    /// Our position then.
+    pub position: Lsn,
 }
 
 /// How this member's history relates to the leader's (section 12).
@@ -102,7 +113,7 @@ impl Memory {
         }
         if let Store::Current(cluster) = &view.store {
             if !cluster.is_unlocked() {
-                self.backoff_since = None; // CYC-3
+                self.backoff = None; // CYC-3
             }
             if !cluster.is_unlocked() || self.last_led.is_none() {
                 self.last_led = Some(Arc::clone(cluster)); // MEM-2

@@ -9,7 +9,7 @@ use crate::wal::{Lsn, Timeline};
 use super::effect::{Decision, Effect};
 use super::follow;
 use super::manual;
-use super::memory::Memory;
+use super::memory::{Backoff, Memory};
 use super::peers::{self, Asked, PeerStatus, request, sync_is_active, timeline_suffices};
 use super::reason::Reason;
 use super::rewind;
@@ -52,12 +52,21 @@ fn back_off(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decis
         return None;
     }
     let facts = view.postgres.facts.as_ref().filter(|facts| facts.in_recovery)?;
-    let last = memory.last_position?;
-    let since = *memory.backoff_since.get_or_insert(view.now);
-    let elapsed = view.now.since(since);
-    let advances = facts.streaming && facts.position > last;
-    (elapsed < settings.primary_race_backoff && (advances || elapsed < settings.loop_wait))
-        .then(|| Reason::BacksOff.wake_at(since + settings.loop_wait.min(settings.primary_race_backoff)))
+    memory.last_position?;
+    let fresh = Backoff { since: view.now, noted_at: view.now, position: facts.position };
+    let backoff = memory.backoff.get_or_insert(fresh);
+    let end = backoff.since + settings.primary_race_backoff;
+    if view.now >= end {
+        return None;
+    }
+    if view.now.since(backoff.noted_at) >= settings.loop_wait {
+        // Compared tick by tick: decisions may follow one another within milliseconds.
+        if !facts.streaming || facts.position <= backoff.position {
+            return None;
+        }
+        *backoff = Backoff { since: backoff.since, ..fresh };
+    }
+    Some(Reason::BacksOff.wake_at(end.min(backoff.noted_at + settings.loop_wait)))
 }
 
 /// The key first; then the request that was fulfilled is cleared, unconditionally (UNL-4).

@@ -227,16 +227,26 @@ fn a_request_without_a_leader_names_who_stands() {
 
 #[test]
 fn a_race_is_put_off_while_wal_still_arrives() {
-    let backoff = || View {
+    // A tick is 10 s, the backoff 20 s.
+    let at_position = |seconds: u64, position: u64| View {
+        now: at(seconds),
         settings: Settings { primary_race_backoff: Duration::from_secs(20), ..settings() },
+        postgres: Postgres {
+            facts: Some(Facts { position: Lsn(position), ..facts(true) }),
+            ..postgres(MemberRole::Replica)
+        },
         ..replica(three(None, &[]))
     };
+    let waits = |name: &str, view: &View, memory: &Memory, until: u64| {
+        let memory = check(name, view, memory, &[], "UNL-1");
+        assert_eq!(decide(view, &memory).0.wake_at, Some(at(until)), "{name}");
+        memory
+    };
     let before = Memory { last_position: Some(Lsn(500)), ..Memory::default() };
-    let memory = check("first sight of a free key", &backoff(), &before, &[], "UNL-1");
-    let later = View { now: at(115), ..backoff() };
-    let advanced = Memory { last_position: Some(Lsn(900)), ..memory.clone() };
-    check("WAL still arrives", &later, &advanced, &[], "UNL-1");
-    let stuck = Memory { last_position: Some(Lsn(1000)), ..memory };
-    check("WAL has stopped", &later, &stuck, &ask(&["b", "c"]), "RACE-3");
-    check("long enough", &View { now: at(121), ..backoff() }, &advanced, &ask(&["b", "c"]), "RACE-3");
+    let first = waits("first sight of a free key", &at_position(100, 500), &before, 110);
+    let soon = waits("whatever wakes it: not before a tick has passed", &at_position(103, 500), &first, 110);
+    check("a tick without WAL", &at_position(110, 500), &soon, &ask(&["b", "c"]), "RACE-3");
+    let arrives = waits("a tick with WAL", &at_position(110, 900), &soon, 120);
+    waits("a moment later nothing new has come yet", &at_position(111, 900), &arrives, 120);
+    check("long enough", &at_position(120, 2000), &arrives, &ask(&["b", "c"]), "RACE-3");
 }
