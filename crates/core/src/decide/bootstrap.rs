@@ -17,8 +17,12 @@ pub const INTENT_ALIVE_KEY: &str = "bootstrap_alive";
 
 /// DIR-1…4, BOO-1…7.
 pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
-    if view.postgres.alive && !view.settings.paused {
-        return Reason::StopsWithoutData.with([Effect::StopImmediately]); // DIR-1
+    if view.postgres.alive {
+        return if view.settings.paused {
+            Reason::EmptyInPause.alone() // DIR-4. INV-S12: the key stays with a server that may be writable.
+        } else {
+            Reason::StopsWithoutData.with([Effect::StopImmediately]) // DIR-1
+        };
     }
     if cluster.is_led_by(&view.me) {
         return Reason::ReleasesWithoutData.with([Effect::Release]); // DIR-2, after DIR-1

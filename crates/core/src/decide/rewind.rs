@@ -156,13 +156,18 @@ pub(super) fn next_step(view: &View, cluster: &Cluster, memory: &mut Memory) -> 
             let allowed = view.settings.wipe_on_rewind_failure || view.settings.wipe_on_divergence;
             // RWD-12: only an operator's flag allows to wipe; without one the member stays visibly broken.
             let leader = source(view, cluster).filter(|_| allowed && may_wipe(view, cluster))?;
-            memory.rewind = RewindState::Initial;
-            Some(
-                Reason::RewindFailedRecloning { error: memory.rewind_error.clone() }
-                    .with([Effect::Clone { source: leader.name.clone(), wipe: true }]),
-            )
+            Some(wipe(leader, memory, Reason::RewindFailedRecloning { error: memory.rewind_error.clone() }))
         }
     }
+}
+
+/// Copies the cluster anew. INV-S21: not before the leader is a primary, because what is removed may be the only copy.
+fn wipe(leader: &Member, memory: &mut Memory, reason: Reason) -> Decision {
+    if leader.role() != Some(MemberRole::Primary) {
+        return Reason::WaitsForLeaderToPromote { leader: leader.name.clone() }.alone();
+    }
+    memory.rewind = RewindState::Initial;
+    reason.with([Effect::Clone { source: leader.name.clone(), wipe: true }])
 }
 
 /// INV-S11: never while this member owns the key or its server is a primary.
@@ -192,11 +197,8 @@ fn rewind(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decisio
     let control = view.postgres.control.as_ref();
     if !is_usable(view, control) {
         if view.settings.wipe_on_divergence && may_wipe(view, cluster) {
-            memory.rewind = RewindState::Initial; // RWD-13
-            return Some(
-                Reason::DivergedRecloning { leader: leader.name.clone() }
-                    .with([Effect::Clone { source: leader.name.clone(), wipe: true }]),
-            );
+            let reason = Reason::DivergedRecloning { leader: leader.name.clone() };
+            return Some(wipe(leader, memory, reason)); // RWD-13
         }
         return None; // RWD-14: PostgreSQL itself will refuse to stream.
     }

@@ -132,6 +132,11 @@ fn a_failed_rewind_wipes_only_what_an_operator_allowed_to_wipe() {
         "REC-11",
     );
     check("with the flag: copies anew", &stopped(allowed.clone()), &failed(), &clone, "RWD-12");
+    let not_primary_yet = View {
+        store: Store::Current(Arc::new(three(Some("b"), &[("members/b", &member("b", "replica").1)]))),
+        ..stopped(allowed.clone())
+    };
+    check("the leader is no primary yet: keeps what may be the only copy", &not_primary_yet, &failed(), &[], "RWD-3");
     let without_leader = View { store: Store::Current(Arc::new(three(None, &[]))), ..stopped(allowed) };
     check("no leader to copy from: wipes nothing", &without_leader, &failed(), &standby_of(None), "REC-11");
 }
@@ -224,6 +229,17 @@ fn an_empty_directory_creates_or_copies_but_never_both() {
             View { postgres: postgres(MemberRole::Replica), ..empty(&[("leader", "a")]) },
             &[Effect::StopImmediately],
             "DIR-1",
+        ),
+        (
+            "a server still runs on it in pause: the key stays with it",
+            View {
+                settings: Settings { paused: true, ..settings() },
+                lease: held(1),
+                postgres: postgres(MemberRole::Primary),
+                ..empty(&[("leader", "a"), ("initialize", SYSTEM_ID), ("config", "{\"ttl\":30}")])
+            },
+            none,
+            "DIR-4",
         ),
         (
             "a directory that cannot be looked at is not empty",
