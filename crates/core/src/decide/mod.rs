@@ -52,10 +52,8 @@ pub fn decide(view: &View, memory: &Memory) -> (Decision, Memory) {
         Lease::Held { epoch, .. } => Some(*epoch),
         Lease::None | Lease::NotOurs { .. } => None,
     };
-    if view.postgres.is_primary() {
-        // Whatever was decided, look again when the lease runs out (CYC-22, QRK-14).
-        decision = decision.and_wake_at(view.lease.demote_at().filter(|deadline| *deadline > view.now));
-    }
+    // Whatever was decided, look again when the lease runs out (CYC-22, QRK-14): a promotion may be under way.
+    decision = decision.and_wake_at(view.lease.demote_at().filter(|deadline| *deadline > view.now));
     next.conclude(view);
     (decision, next)
 }

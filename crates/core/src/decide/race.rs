@@ -145,6 +145,9 @@ fn primary_without_key(view: &View, cluster: &Cluster, memory: &Memory) -> Stand
     if view.settings.paused {
         return Standing::Yes(Reason::TakesKeyInPause);
     }
+    if view.postgres.facts.is_none() {
+        return Standing::No(Reason::PositionUnknown); // Its timeline might be one that the cluster has left.
+    }
     let ours = view.postgres.facts.as_ref().and_then(|facts| facts.timeline);
     if let (Some(ours), Some(newest)) = (ours, cluster.timeline())
         && ours < newest

@@ -146,6 +146,9 @@ fn a_silent_store_wakes_the_cycle_when_the_lease_runs_out() {
         View { store: Store::Lost { error: "timeout".to_owned() }, lease: held(10), ..primary(three(Some("a"), &[])) };
     let (decision, _) = decide(&view, &Memory::default());
     assert_eq!(decision.wake_at, view.lease.demote_at());
+    let promoting = View { postgres: postgres(MemberRole::Replica), action: action(ActionKind::Promote, true), ..view };
+    let (decision, _) = decide(&promoting, &Memory::default());
+    assert_eq!(decision.wake_at, promoting.lease.demote_at(), "during a promotion too");
 }
 
 #[test]

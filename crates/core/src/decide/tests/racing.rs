@@ -164,6 +164,15 @@ fn a_running_primary_without_the_key_asks_before_it_takes_it_back() {
         ),
         ("the history knows a newer timeline: stops", free(&[("history", r#"[[1,5,"r"]]"#)]), &stop, "HLT-5"),
         (
+            "it does not answer, so nobody knows on which timeline it is: stops",
+            View {
+                postgres: Postgres { facts: None, ..postgres(MemberRole::Primary) },
+                ..answered(Some(PeerStatus { timeline: Timeline::new(2), ..answer(10) }))
+            },
+            &stop,
+            "IN-P5",
+        ),
+        (
             "in pause it takes it",
             View { settings: Settings { paused: true, ..settings() }, ..free(&[]) },
             &[Effect::Acquire],
