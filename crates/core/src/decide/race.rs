@@ -73,18 +73,17 @@ fn back_off(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decis
 ///
 /// In pause the name of the candidate stays until it is primary: it is what allows it to promote (OWN-1).
 fn acquire(view: &View, cluster: &Cluster) -> Vec<Effect> {
-    let mut effects = vec![Effect::Acquire];
-    match request(cluster) {
-        Some(request) if view.settings.paused && request.candidate.is_some() => {
-            if request.leader.is_some() {
-                let named = FailoverRequest { candidate: request.candidate.clone(), ..FailoverRequest::default() };
-                effects.push(Effect::RewriteFailover { request: Some(named), seen: None });
-            }
+    let Some(request) = request(cluster) else { return vec![Effect::Acquire] };
+    let rewrite = |request| vec![Effect::Acquire, Effect::RewriteFailover { request, seen: None }];
+    let stays = view.settings.paused && request.candidate.is_some();
+    match (stays, &request.leader) {
+        (true, Some(_)) => {
+            let candidate = request.candidate.clone();
+            rewrite(Some(FailoverRequest { candidate, ..FailoverRequest::default() }))
         }
-        Some(_) => effects.push(Effect::RewriteFailover { request: None, seen: None }),
-        None => {}
+        (true, None) => vec![Effect::Acquire],
+        (false, _) => rewrite(None),
     }
-    effects
 }
 
 /// HLT-1…13, in their order; the first that matches answers.
