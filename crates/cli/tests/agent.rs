@@ -101,6 +101,7 @@ fn free_port() -> u16 {
 }
 
 /// Asks again and again: nothing tells a test when another process has come that far.
+#[expect(clippy::disallowed_methods, reason = "files and processes of others are looked at again and again")]
 fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

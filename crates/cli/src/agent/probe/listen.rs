@@ -32,14 +32,13 @@ fn problem_of_host(host: &str, port: u16, ports: UsedPorts) -> Option<Broken> {
         return None;
     }
     let problem = refused.first()?;
-    Some(match problem.kind() {
-        ErrorKind::AddrNotAvailable => {
-            Broken::new(format!("{host} is not an address of this machine"), "write one of its addresses, or 0.0.0.0")
-        }
-        ErrorKind::PermissionDenied => {
-            Broken::new(format!("this user must not listen on port {port}"), "choose a port above 1023")
-        }
-        _ => Broken::new(format!("cannot listen on {host}: {problem}"), "write an address of this machine"),
+    let kind = problem.kind();
+    Some(if kind == ErrorKind::AddrNotAvailable {
+        Broken::new(format!("{host} is not an address of this machine"), "write one of its addresses, or 0.0.0.0")
+    } else if kind == ErrorKind::PermissionDenied {
+        Broken::new(format!("this user must not listen on port {port}"), "choose a port above 1023")
+    } else {
+        Broken::new(format!("cannot listen on {host}: {problem}"), "write an address of this machine")
     })
 }
 
