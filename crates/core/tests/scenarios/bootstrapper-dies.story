@@ -10,7 +10,6 @@
 > kill node a
 > expect nobody primary
 > wait 60s until b primary
-   30.023  b      the member that was creating the cluster is gone: clears its claim -> delete the empty initialize [QRK-11 BEY-23]
    30.023  b      the cluster was never initialised: races to create it -> create the cluster [BOO-1 BOO-3]
    30.035  b      bootstrap is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    31.023  b      initdb is done

@@ -159,12 +159,12 @@ impl World {
         let (me, lease) = (name.as_str(), self.lease_id(name)?);
         let alive = own(INTENT_ALIVE_KEY);
         self.ask(name, |store, _| store.write(&alive, me, Condition::Absent, Some(lease)))?;
-        self.ask(name, |store, _| store.write(&own(INTENT_KEY), me, Condition::Always, None))?;
-        let claimed = self.ask(name, |store, _| store.write("initialize", "", Condition::Absent, None));
+        let claimed = self.ask(name, |store, _| store.write("initialize", "", Condition::Absent, Some(lease)));
         if claimed == Err(Trouble::Refused(Refused::Conflict)) {
             self.ask(name, |store, _| store.remove(&alive, Condition::Always))?;
         }
         if claimed.is_ok() {
+            let _ = self.ask(name, |store, _| store.write(&own(INTENT_KEY), me, Condition::Always, None));
             // What initdb leaves behind when it is killed is no cluster yet.
             self.node_mut(name).postgres.data = Some(Data::new(None));
             self.agent_mut(name).local.state = PostgresState::Initdb;
