@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -46,7 +47,7 @@ impl Machine {
             fs::write(&path, "#!/bin/sh\necho 'postgres (PostgreSQL) 15.20'\n").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        Machine { directory, rest_port: free_port(), port: free_port() }
+        Machine { directory, rest_port: quiet_port(), port: quiet_port() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -98,6 +99,15 @@ fn etcd() -> Etcd {
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A free port that the system gives to nobody who only connects: such a connection would keep the port from a server.
+fn quiet_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 1000).unwrap() * 10;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = (0..1000).map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);
+    ports.find(is_free).unwrap()
 }
 
 /// Asks again and again: nothing tells a test when another process has come that far.
