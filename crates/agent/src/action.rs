@@ -100,12 +100,15 @@ impl Actions {
         }
     }
 
-    /// Cancels whatever runs and waits until it has ended: before a demotion that cannot wait its turn.
-    pub(crate) async fn cancel_and_wait(&mut self) {
+    /// Cancels whatever runs and waits until it has ended: before a demotion that cannot wait its turn. Returns what ended
+    /// meanwhile, for the next decision.
+    pub(crate) async fn cancel_and_wait(&mut self) -> Vec<Finished> {
         self.cancel();
+        let mut ended = Vec::new();
         while self.running.is_some() {
-            let _ = self.next_ended().await;
+            ended.push(self.next_ended().await);
         }
+        ended
     }
 
     /// Waits for an action to end. Can be cancelled.

@@ -133,6 +133,24 @@ impl LeaseHandle {
         self.ask(Command::Release).await
     }
 
+    /// Resolves when the lease is not held, or too little of it is left to go on under it. Can be dropped.
+    pub async fn runs_out(&self) {
+        let mut state = self.state();
+        loop {
+            let deadline = state.borrow_and_update().key.demote_at();
+            let Some(left) = deadline.map(|deadline| deadline.since(boot_now())).filter(|left| !left.is_zero()) else {
+                return;
+            };
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                changed = state.changed() => if changed.is_err() {
+                    // A task that has ended renews nothing: what is left of the lease is all there is.
+                    return tokio::time::sleep(left).await;
+                },
+            }
+        }
+    }
+
     /// Asks for a renewal now: a write was refused because the lease is gone.
     pub fn check(&self) {
         // With a full queue the task is about to talk to the store anyway.

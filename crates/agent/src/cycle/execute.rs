@@ -2,7 +2,7 @@
 
 use pgward_core::cluster::{Cluster, FailoverRequest, Revision};
 use pgward_core::decide::view::{ActionKind, DataDir, Lease, Store as SeenStore, View};
-use pgward_core::decide::{Decision, Effect, StartAs, follow};
+use pgward_core::decide::{Decision, DemoteMode, Effect, StartAs, follow};
 use pgward_core::names::MemberName;
 use pgward_store::{Condition, Key, Store, StoreError};
 use tokio::time::timeout;
@@ -179,18 +179,8 @@ impl<S: Store> Cycle<S> {
             }
             Effect::Demote { mode, .. } => {
                 // A demotion does not wait for its turn: what runs was asked to end, or must end now.
-                self.actions.cancel_and_wait().await;
-                let demote = work::Demote {
-                    mode: *mode,
-                    server,
-                    local,
-                    lease: self.lease.clone(),
-                    fence: self.fence.clone(),
-                    store: self.store.clone(),
-                    peers: self.peers.clone(),
-                    view: Box::new(view.clone()),
-                    within: self.dynamic.timing.retry_timeout,
-                };
+                self.finished.extend(self.actions.cancel_and_wait().await);
+                let demote = self.demotion(*mode, view);
                 self.actions.start(ActionKind::Demote, |_| demote.run());
             }
             Effect::StopImmediately => {
@@ -229,6 +219,21 @@ impl<S: Store> Cycle<S> {
             | Effect::Exit { .. } => {}
         }
         Ok(())
+    }
+
+    /// What it takes to step down.
+    pub(super) fn demotion(&self, mode: DemoteMode, view: &View) -> work::Demote<S> {
+        work::Demote {
+            mode,
+            server: self.server.clone(),
+            local: self.local.clone(),
+            lease: self.lease.clone(),
+            fence: self.fence.clone(),
+            store: self.store.clone(),
+            peers: self.peers.clone(),
+            view: Box::new(view.clone()),
+            within: self.dynamic.timing.retry_timeout,
+        }
     }
 
     /// DEM-12: the key is given up only by a member whose server is proven not to accept writes.

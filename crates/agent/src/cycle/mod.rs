@@ -189,10 +189,14 @@ impl<S: Store> Cycle<S> {
         self.last_reason = Some(decision.reason.clone());
     }
 
-    /// The cycle ran and the member is fit to hold a lease: the lease may be renewed until the next one is overdue.
+    /// The cycle ran: the lease may be renewed until the next one is overdue.
     fn grant_permit(&self) {
-        let patience = self.dynamic.timing.loop_wait + Duration::from_secs(5);
-        self.lease.permit_until(boot_now() + patience);
+        self.lease.permit_until(boot_now() + self.patience());
+    }
+
+    /// How long the lease is renewed without a sign of life of the cycle.
+    fn patience(&self) -> Duration {
+        self.dynamic.timing.loop_wait + Duration::from_secs(5)
     }
 
     /// Takes over a changed dynamic configuration; an unusable one leaves the present one in force (IN-D2).

@@ -1,26 +1,36 @@
 //! The agent ends (section 26).
 
+use std::future::Future;
 use std::time::Duration;
 
 use pgward_core::cluster::{MemberRole, PostgresState, Status};
-use pgward_core::decide::view::Lease;
+use pgward_core::decide::DemoteMode;
+use pgward_core::decide::view::{Lease, View};
+use pgward_core::wal::Lsn;
 use pgward_store::{Condition, Key, Store};
 use tracing::{error, info, warn};
 
 use super::Cycle;
-use crate::server::StopHow;
+use crate::clock::boot_now;
+use crate::lease::LeaseHandle;
+use crate::server::{ServerError, StopHow, Stopped};
+
+/// How long a fast stop of a server without the lease may take: nobody waits for what it would still write.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 impl<S: Store> Cycle<S> {
     /// SHD-1…6: stops PostgreSQL, proves it, then gives up the leader key. In pause it leaves both alone.
     pub(super) async fn step_down(&mut self) {
-        self.actions.cancel_and_wait().await;
+        let (lease, patience) = (self.lease.clone(), self.patience());
+        permitted(&lease, patience, self.actions.cancel_and_wait()).await;
         if self.dynamic.pause {
             info!("ends in pause: PostgreSQL keeps running");
             self.fence.disarm().await; // SHD-1
             return;
         }
+        let (view, _) = self.observe().await;
         self.local.set_state(PostgresState::Stopping);
-        let stopped = match self.server.stop(&self.local, StopHow::Fast, None).await {
+        let stopped = match permitted(&lease, patience, self.stop_at_the_end(&view)).await {
             Ok(stopped) => stopped,
             Err(problem) => {
                 // SHD-6: the key expires by time, and the fencer stays armed.
@@ -33,15 +43,8 @@ impl<S: Store> Cycle<S> {
         self.local.ended(PostgresState::Stopped);
         if matches!(self.lease.now().key, Lease::Held { .. }) {
             self.local.set_role(MemberRole::Demoted);
-            let within = self.dynamic.timing.retry_timeout.min(Duration::from_secs(5));
             if let Some(position) = stopped.published {
-                let known = self.store_view.borrow().latest().map(|cluster| cluster.status.clone());
-                let status = Status { optime: Some(position), ..known.unwrap_or_default() };
-                let value = status.to_value();
-                let written = self.store.write(&Key::Status, &value, Condition::Always, None, within);
-                if let Err(problem) = written.await {
-                    warn!(error = %problem, "the position at the end could not be published");
-                }
+                self.publish_end(position).await;
             }
             if let Err(problem) = self.lease.release().await {
                 warn!(error = %problem, "the leader key could not be released: it expires by time");
@@ -52,5 +55,45 @@ impl<S: Store> Cycle<S> {
         self.last_seen = None;
         let (view, _) = self.observe().await;
         self.publish(&view).await;
+    }
+
+    /// SHD-3, SHD-4: in order as long as that is safe, without the checkpoint before that a switchover makes.
+    async fn stop_at_the_end(&self, view: &View) -> Result<Stopped, ServerError> {
+        match view.lease {
+            Lease::Held { .. } => {
+                let (stopped, released) = self.demotion(DemoteMode::Graceful, view).stop(StopHow::Fast, None).await;
+                if released {
+                    self.local.set_role(MemberRole::Demoted);
+                }
+                stopped
+            }
+            Lease::NotOurs { .. } if view.postgres.is_primary() => {
+                self.server.stop(&self.local, StopHow::Immediate, None).await
+            }
+            Lease::None | Lease::NotOurs { .. } => self.server.stop(&self.local, StopHow::Fast, Some(STOP_LIMIT)).await,
+        }
+    }
+
+    /// SHD-5: how far the last primary was.
+    async fn publish_end(&self, position: Lsn) {
+        let known = self.store_view.borrow().latest().map(|cluster| cluster.status.clone());
+        let value = Status { optime: Some(position), ..known.unwrap_or_default() }.to_value();
+        let within = self.dynamic.timing.retry_timeout.min(Duration::from_secs(5));
+        if let Err(problem) = self.store.write(&Key::Status, &value, Condition::Always, None, within).await {
+            warn!(error = %problem, "the position at the end could not be published");
+        }
+    }
+}
+
+/// Does `work` with the lease permitted to be renewed: a member that steps down is not hung, and a fencer that ends its
+/// PostgreSQL in the middle of the last checkpoint would cost more than the time.
+async fn permitted<T>(lease: &LeaseHandle, patience: Duration, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    loop {
+        lease.permit_until(boot_now() + patience);
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(patience / 4) => {}
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Stepping down (section 17). Order is safety: stop, prove that it stopped, release.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgward_core::cluster::{MemberRole, PostgresState, Status};
@@ -91,14 +92,26 @@ impl<S: Store> Demote<S> {
     }
 
     /// Stops the server. A graceful demotion may release the key before the postmaster has ended (DEM-3): once control
-    /// data say "shut down", nothing can write any more, and a slow archive must not keep everybody waiting.
-    async fn stop(&self, how: StopHow, limit: Option<Duration>) -> (Result<Stopped, ServerError>, bool) {
+    /// data say "shut down", nothing can write any more, and a slow archive must not keep everybody waiting. It may take
+    /// its time only as long as the lease is renewed: a checkpoint lets clients go on to write (OWN-4, DCSF-5).
+    pub(crate) async fn stop(&self, how: StopHow, limit: Option<Duration>) -> (Result<Stopped, ServerError>, bool) {
+        let is_graceful = self.mode == DemoteMode::Graceful;
         let (announce, announced) = oneshot::channel();
         let stop = self.server.stop_announcing(&self.local, how, limit, Some(announce));
+        let can_write = AtomicBool::new(true);
         let early = async {
             match announced.await {
-                Ok(checkpoint) if self.mode == DemoteMode::Graceful => self.release_early(&checkpoint).await,
+                Ok(checkpoint) if is_graceful => {
+                    can_write.store(false, Ordering::Relaxed);
+                    self.release_early(&checkpoint).await;
+                }
                 Ok(_) | Err(_) => std::future::pending().await,
+            }
+        };
+        let too_late = async {
+            self.lease.runs_out().await;
+            if !is_graceful || !can_write.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
             }
         };
         tokio::pin!(stop);
@@ -106,6 +119,10 @@ impl<S: Store> Demote<S> {
             biased;
             stopped = &mut stop => (stopped, false),
             () = early => (stop.await, true),
+            () = too_late => {
+                warn!("the leader lease is lost or runs out: PostgreSQL is stopped immediately");
+                (self.server.stop(&self.local, StopHow::Immediate, None).await, false)
+            }
         }
     }
 
