@@ -1,7 +1,7 @@
 //! Carries a decision out. There are no choices left to make here: what fails is seen by the next decision.
 
 use pgward_core::cluster::{Cluster, FailoverRequest, Revision};
-use pgward_core::decide::view::{ActionKind, DataDir, Lease, Store as SeenStore, View};
+use pgward_core::decide::view::{ActionKind, DataDir, Finished, Lease, Outcome, Store as SeenStore, View};
 use pgward_core::decide::{Decision, DemoteMode, Effect, StartAs, follow};
 use pgward_core::names::MemberName;
 use pgward_store::{Condition, Key, Store, StoreError};
@@ -158,9 +158,10 @@ impl<S: Store> Cycle<S> {
                 self.actions.start(ActionKind::Clone, |progress| work::clone(server, local, source, wipe, progress));
             }
             Effect::Start(StartAs::Primary) => {
-                self.fence.protect(Protected::BeforeStart).await?;
-                let fence = self.fence.clone();
-                self.actions.start(ActionKind::Start, |_| work::start_primary(server, local, fence));
+                let guarded = self.fence.protect(Protected::BeforeStart).await;
+                guarded.map_err(|problem| self.not_guarded(ActionKind::Start, problem))?;
+                let (fence, lease) = (self.fence.clone(), self.lease.clone());
+                self.actions.start(ActionKind::Start, |_| work::start_primary(server, local, fence, lease));
             }
             Effect::Start(StartAs::Standby { upstream }) => {
                 let upstream = self.member(view, upstream.as_ref());
@@ -172,7 +173,8 @@ impl<S: Store> Cycle<S> {
                     return Err(Problem::Lost("the postmaster has ended"));
                 };
                 let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
-                self.fence.protect(protected).await?;
+                let guarded = self.fence.protect(protected).await;
+                guarded.map_err(|problem| self.not_guarded(ActionKind::Promote, problem))?;
                 let promote =
                     work::Promote { server, local, lease: self.lease.clone(), limit: self.dynamic.timing.loop_wait };
                 self.actions.start(ActionKind::Promote, |progress| promote.run(progress));
@@ -219,6 +221,26 @@ impl<S: Store> Cycle<S> {
             | Effect::Exit { .. } => {}
         }
         Ok(())
+    }
+
+    /// Who cannot be guarded must not lead, and must not keep others from it: the next decision gives the key up, as after
+    /// a script that refused, or a start that failed (PRO-3, REC-12).
+    fn not_guarded(&mut self, kind: ActionKind, problem: NotFenced) -> Problem {
+        let outcome = match kind {
+            ActionKind::Promote => Outcome::Refused(problem.to_string()),
+            ActionKind::Start
+            | ActionKind::Bootstrap
+            | ActionKind::Clone
+            | ActionKind::Demote
+            | ActionKind::Stop
+            | ActionKind::CrashRecovery
+            | ActionKind::CheckDivergence
+            | ActionKind::Rewind
+            | ActionKind::ChangeUpstream
+            | ActionKind::Checkpoint => Outcome::Failed(problem.to_string()),
+        };
+        self.finished.push(Finished { kind, outcome });
+        Problem::NotFenced(problem)
     }
 
     /// What it takes to step down.

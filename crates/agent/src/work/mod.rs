@@ -7,7 +7,7 @@ mod promote;
 
 use pgward_core::cluster::{Member, MemberRole, PostgresState};
 use pgward_core::decide::view::Outcome;
-use tracing::info;
+use tracing::{error, info};
 
 pub(crate) use bootstrap::Bootstrap;
 pub(crate) use demote::Demote;
@@ -16,6 +16,7 @@ pub(crate) use promote::Promote;
 use crate::action::Progress;
 use crate::clock::boot_now;
 use crate::fence::{Fence, Protected};
+use crate::lease::LeaseHandle;
 use crate::local::Local;
 use crate::server::{Server, ServerError, StopHow};
 
@@ -51,23 +52,39 @@ pub(crate) async fn clone(server: Server, local: Local, source: Member, wipe: bo
 }
 
 /// Starts the server as primary on its timeline (REC-3). The fencer was armed before.
-pub(crate) async fn start_primary(server: Server, local: Local, fence: Fence) -> Outcome {
+pub(crate) async fn start_primary(server: Server, local: Local, fence: Fence, lease: LeaseHandle) -> Outcome {
     local.set_role(MemberRole::Primary);
     match server.start_primary().await {
         Ok(postmaster) => {
             let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
             local.started(postmaster, boot_now());
-            if let Err(problem) = fence.protect(protected).await {
-                // Armed for whatever runs there already; the next renewal repeats the order.
-                return Outcome::Failed(problem.to_string());
+            let guarded = fence.protect(protected).await;
+            if !lease.now().key.is_safe(boot_now()) {
+                return give_up_start(&server, &local).await;
             }
-            Outcome::Done
+            match guarded {
+                Ok(()) => Outcome::Done,
+                // Armed for whatever runs there already; the next renewal repeats the order.
+                Err(problem) => Outcome::Failed(problem.to_string()),
+            }
         }
         Err(problem) => {
             local.ended(PostgresState::StartFailed);
             Outcome::Failed(problem.to_string())
         }
     }
+}
+
+/// PRO-12, for a start: writing the configuration took longer than the lease lasted.
+async fn give_up_start(server: &Server, local: &Local) -> Outcome {
+    match server.stop(local, StopHow::Immediate, None).await {
+        Ok(_) => local.ended(PostgresState::StartFailed),
+        Err(problem) => {
+            error!(error = %problem, "a primary without a lease did not stop");
+            local.set_state(PostgresState::StopFailed);
+        }
+    }
+    Outcome::Failed("the leader lease ran out during the start".to_owned())
 }
 
 /// Starts the server as a standby (REC-7, REC-11).

@@ -38,7 +38,8 @@ impl Promote {
         info!("promotes PostgreSQL");
         if let Err(problem) = self.server.promote().await {
             self.local.set_role(MemberRole::Replica);
-            return Outcome::Failed(problem.to_string());
+            // A full or read-only disk, say: others may be able to (PRO-3).
+            return Outcome::Refused(problem.to_string());
         }
         let promoted = tokio::select! {
             promoted = self.server.wait_promoted(self.limit) => promoted,

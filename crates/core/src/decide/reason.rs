@@ -188,8 +188,8 @@ reasons! {
     NoRaceInPause ["HLT-6", "PAU-6"] "nobody holds the leader key, and replicas do not stand in pause";
     /// Not asked to start, or starting.
     NoRaceWhileStarting ["HLT-3"] "nobody holds the leader key, but PostgreSQL is still starting";
-    /// The pre-promote script refused recently.
-    NoRaceAfterRefusal ["HLT-1"] "nobody holds the leader key, but the pre-promote script refused here less than ttl ago";
+    /// A promotion was refused recently.
+    NoRaceAfterRefusal ["HLT-1"] "nobody holds the leader key, but a promotion was refused here less than ttl ago";
     /// In synchronous mode only members of /sync stand, and this version does not maintain it.
     NoRaceInSyncMode ["HLT-8", "HLT-12"] "nobody holds the leader key, but synchronous mode is active and this version of pgward does not stand in it";
     /// Not in the failsafe map.
@@ -240,8 +240,8 @@ reasons! {
     WaitsForPromotion ["PRO-5"] "promote was issued; recovery has not ended";
     /// Not enough lease left.
     TooLateToPromote ["PRO-12", "INV-S3"] "the leader lease is about to run out: does not promote";
-    /// The script refused.
-    PromotionRefused { why: String } ["PRO-3"] "the pre-promote script refused ({why}): gives up the leader key";
+    /// A script, the fencer or the file system refused.
+    PromotionRefused { why: String } ["PRO-3"] "the promotion was refused ({why}): gives up the leader key";
     /// Synchronous mode.
     NoPromotionInSyncMode ["PRO-6", "SPP-1"] "synchronous mode is active, which this version of pgward does not promote in: gives up the leader key";
     /// The server did not answer.
