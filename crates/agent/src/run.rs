@@ -190,7 +190,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
                 info!("asked to end");
                 cycle_shutdown.cancel();
             }
-            _ = hangup.recv() => warn!("a reload of the file is not available yet: restart the agent instead; PostgreSQL keeps running"),
+            _ = hangup.recv() => warn!("a reload of the file is not available yet: restart the agent for a change of it"),
             Some(part) = parts.join_next() => {
                 error!(?part, "a part of the agent ended on its own: the agent ends");
                 cycle_shutdown.cancel();
