@@ -24,7 +24,7 @@ pub enum InvalidMemberName {
 impl MemberName {
     /// Stands for the holder of a leader key whose value is not a member name; equal to no real member.
     pub(crate) fn unreadable() -> Self {
-        MemberName("\u{fffd}/".to_owned())
+        MemberName("(unreadable)/".to_owned())
     }
 
     /// The name as text.

@@ -82,6 +82,7 @@ fn as_replica(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     }
     memory.recovering = true;
     let upstream = follow::upstream(&view.me, &view.tags, &view.settings, cluster);
+    let upstream = upstream.filter(|name| cluster.members.contains_key(name)); // Nobody can stream from a mere name.
     let reason = match &upstream {
         Some(leader) => Reason::StartsAsReplica { leader: leader.clone() },
         None => Reason::StartsWithoutLeader,

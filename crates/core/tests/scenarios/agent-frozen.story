@@ -1,5 +1,6 @@
 # The agent of the primary gets no processor time for longer than the lease. The fencer kills PostgreSQL in time; when
 # the agent wakes up it believes nothing it believed before.
+# (BEY-2, QRK-1, QRK-14)
 
 > running a b c
 > freeze agent a

@@ -1,4 +1,5 @@
 # The agent of the primary is killed and comes back within the lease. PostgreSQL never notices.
+# (DCS-E2, MEM-1)
 
 > running a b c
 > kill agent a

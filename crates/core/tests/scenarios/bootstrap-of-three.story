@@ -1,4 +1,5 @@
 # Three empty machines start together: one creates the cluster, the others copy it.
+# (BOO-1, BOO-3, BOO-4, BOO-5, BOO-11, CYC-6, CYC-11, CYC-13; INV-S10)
 
 > members a b c
 > wait 20s until a primary

@@ -1,4 +1,5 @@
 # The primary crashes and cannot be started again, a full disk for example: it must not keep the key (REC-12).
+# (REC-12, CYC-12, MEM-6)
 
 > running a b c
 > broken a
@@ -13,21 +14,21 @@
     0.050  a      PostgreSQL did not start, another attempt follows: the server refuses to start [REC-12]
     0.062  b      nobody holds the leader key: asks the other members -> ask a and c [PEER-1 RACE-3]
     0.063  c      nobody holds the leader key: asks the other members -> ask a and b [PEER-1 RACE-3]
-    2.062  b      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
-    2.062  store  the leader key is b's
-    2.062  b      holds the leader lease and PostgreSQL is a replica: promotes it -> promote [PRO-6 PRO-7 PRO-10]
-    2.062  b      promote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-    2.063  c      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
-    2.075  c      follows b from now on -> follow b by a reload [FOL-10]
-    2.075  c      follows the leader b [OWN-7 FOL-12]
-    2.272  b      PostgreSQL is primary on timeline 2
+    0.067  b      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
+    0.067  store  the leader key is b's
+    0.067  b      holds the leader lease and PostgreSQL is a replica: promotes it -> promote [PRO-6 PRO-7 PRO-10]
+    0.067  b      promote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    0.068  c      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
+    0.080  c      follows b from now on -> follow b by a reload [FOL-10]
+    0.080  c      follows the leader b [OWN-7 FOL-12]
+    0.277  b      PostgreSQL is primary on timeline 2
 > expect a down
 > tick 30s
-    2.272  b      leads; runs the checkpoint after the promotion -> checkpoint [RWD-15]
-    2.284  b      leads; writes the history of timelines -> write history [HIS-1 PRO-11]
-    2.284  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
-    2.285  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
-    2.335  c      follows the leader b [OWN-7 FOL-12]
+    0.277  b      leads; runs the checkpoint after the promotion -> checkpoint [RWD-15]
+    0.289  b      leads; writes the history of timelines -> write history [HIS-1 PRO-11]
+    0.289  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
+    0.290  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+    0.340  c      follows the leader b [OWN-7 FOL-12]
    10.050  a      PostgreSQL was not stopped in order: recovers it in single-user mode first -> recover in single-user mode [REC-5 REC-13]
    11.050  a      PostgreSQL has recovered in single-user mode
    11.050  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]

@@ -1,4 +1,5 @@
 # The primary's PostgreSQL crashes. Its agent still holds the lease: it starts the server again, on the same timeline.
+# (REC-3, CYC-15, WAK-3, BEY-1, ASY-8)
 
 > running a b c
 > crash postgres a

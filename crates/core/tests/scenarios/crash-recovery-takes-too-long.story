@@ -1,4 +1,5 @@
 # Crash recovery of the primary takes longer than primary_start_timeout: a replica takes over (STA-5).
+# (STA-5, REC-14, FP-4)
 
 > running a b c
 > set primary_start_timeout 15
@@ -23,30 +24,26 @@
    30.166  a      crash recovery is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    30.167  b      nobody holds the leader key: asks the other members -> ask a and c [PEER-1 RACE-3]
    30.168  c      nobody holds the leader key: asks the other members -> ask a and b [PEER-1 RACE-3]
-   31.155  a      PostgreSQL has recovered in single-user mode
-   31.155  a      PostgreSQL is down and waits a moment for a leader to follow [REC-11 DEM-11]
-   32.167  b      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
-   32.167  store  the leader key is b's
-   32.167  b      holds the leader lease and PostgreSQL is a replica: promotes it -> promote [PRO-6 PRO-7 PRO-10]
-   32.167  b      promote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-   32.168  c      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
-   32.178  a      waits for b to be primary, to compare histories [RWD-3]
-   32.180  c      follows b from now on -> follow b by a reload [FOL-10]
-   32.180  c      follows the leader b [OWN-7 FOL-12]
-   32.377  b      PostgreSQL is primary on timeline 2
+   30.172  b      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
+   30.172  store  the leader key is b's
+   30.172  b      holds the leader lease and PostgreSQL is a replica: promotes it -> promote [PRO-6 PRO-7 PRO-10]
+   30.172  b      promote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   30.173  c      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
+   30.185  c      follows b from now on -> follow b by a reload [FOL-10]
+   30.185  c      follows the leader b [OWN-7 FOL-12]
+   30.382  b      PostgreSQL is primary on timeline 2
 > wait 60s until a replica of b
-   32.377  b      leads; runs the checkpoint after the promotion -> checkpoint [RWD-15]
-   32.388  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
-   32.389  b      leads; writes the history of timelines -> write history [HIS-1 PRO-11]
-   32.389  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
-   32.390  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
-   32.400  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-   32.438  a      has to rewind and waits for the checkpoint of b after its promotion [RWD-9 INV-S21]
-   32.440  c      follows the leader b [OWN-7 FOL-12]
-   32.888  a      its history has left that of b: rewinds -> rewind from b [RWD-5 RWD-9]
-   32.899  a      rewind is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-   34.938  a      has rewound from b
-   34.938  a      starts PostgreSQL as a replica of b -> start as standby of b [REC-11 NTF-4]
-   34.949  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-   34.988  a      follows the leader b [OWN-7 FOL-12]
-   35.388  a      PostgreSQL accepts connections as standby
+   30.382  b      leads; runs the checkpoint after the promotion -> checkpoint [RWD-15]
+   30.394  b      leads; writes the history of timelines -> write history [HIS-1 PRO-11]
+   30.394  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
+   30.395  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   30.445  c      follows the leader b [OWN-7 FOL-12]
+   31.155  a      PostgreSQL has recovered in single-user mode
+   31.155  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   31.205  a      its history has left that of b: rewinds -> rewind from b [RWD-5 RWD-9]
+   31.216  a      rewind is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   33.255  a      has rewound from b
+   33.255  a      starts PostgreSQL as a replica of b -> start as standby of b [REC-11 NTF-4]
+   33.266  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   33.305  a      follows the leader b [OWN-7 FOL-12]
+   33.705  a      PostgreSQL accepts connections as standby

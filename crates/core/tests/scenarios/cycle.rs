@@ -5,7 +5,6 @@ use std::time::Duration;
 use pgward_core::cluster::{Cluster, FailoverRequest, MemberRole, PostgresState, Status};
 use pgward_core::config::DynamicConfig;
 use pgward_core::decide::memory::CheckpointState;
-use pgward_core::decide::peers::PeerAnswer;
 use pgward_core::decide::view::{
     ActionKind, DataDir, Finished, Lease, Outcome, Postgres, RecoveryDiff, RunningAction, Settings, Store as SeenStore,
     View,
@@ -65,6 +64,11 @@ fn leaves_alone(kind: ActionKind) -> bool {
 }
 
 impl World {
+    /// The wall clock of all machines.
+    pub(crate) fn wall(&self) -> WallTime {
+        WallTime(WALL + self.now.since(BEGIN))
+    }
+
     /// Runs the cycle of `name` until it settles.
     pub(crate) fn cycle(&mut self, name: &MemberName) {
         let agent = self.agent_mut(name);
@@ -166,7 +170,7 @@ impl World {
             Some(cluster) if !self.store_is_lost(name) => SeenStore::Current(cluster.clone()),
             Some(_) | None => SeenStore::Lost { error: "no answer".to_owned() },
         };
-        let settings = self.settings(name);
+        let (settings, wall) = (self.settings(name), self.wall());
         let running = self.agent(name).action.as_ref().map(|action| RunningAction {
             kind: action.kind,
             since: action.since,
@@ -196,7 +200,7 @@ impl World {
         };
         let view = View {
             now,
-            wall: WallTime(WALL + now.since(BEGIN)),
+            wall,
             me: name.clone(),
             tags: agent.tags.clone(),
             may_bootstrap: true,
@@ -338,7 +342,7 @@ impl World {
             }
             Effect::StoreConfig => {
                 let document = json::compact(&self.agent(name).dynamic.document);
-                self.write(name, "config", &document, Condition::Absent)?;
+                self.write(name, "config", &document, Condition::Always)?;
             }
             Effect::RewriteFailover { request, seen } => {
                 let value = request.as_ref().map_or(FailoverRequest::NONE.to_owned(), FailoverRequest::to_value);
@@ -351,8 +355,8 @@ impl World {
             }
             Effect::PollPeers(members) => {
                 let answers = self.answers(name, members);
-                let all = !answers.answers.values().any(|answer| *answer == PeerAnswer::Unreachable);
-                let at = self.now + self.pace.poll(all);
+                let silent = members.iter().any(|member| self.is_silent(name, member));
+                let at = self.now + self.pace.poll(silent);
                 self.agent_mut(name).poll_due = Some((at, answers));
                 return Ok(Next::Asked);
             }
@@ -506,9 +510,17 @@ impl World {
         put("api_url", format!("http://{name}:8008/patroni").into());
         put("state", agent.local.state.as_str().into());
         put("role", agent.local.role.as_str().into());
+        let mut tags = Map::new();
         if agent.tags.nofailover {
-            put("tags", serde_json::json!({"nofailover": true}));
+            tags.insert("nofailover".to_owned(), true.into());
         }
+        if agent.tags.nostream {
+            tags.insert("nostream".to_owned(), true.into());
+        }
+        if let Some(source) = &agent.tags.replicatefrom {
+            tags.insert("replicatefrom".to_owned(), source.as_str().into());
+        }
+        put("tags", tags.into());
         let promoting = view.action.as_ref().is_some_and(|action| action.kind == ActionKind::Promote);
         let owes = agent.memory.checkpoint != CheckpointState::Done && matches!(view.lease, Lease::Held { .. });
         if owes || promoting {

@@ -1,4 +1,5 @@
 # A member comes with the data of another cluster: it ends, and touches nothing (DIR-6).
+# (DIR-6, CYC-14)
 
 > running a b c
 > foreign c

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgward_core::cluster::{Initialize, Revision, is_system_id};
+use pgward_core::cluster::{Revision, is_system_id};
 use pgward_core::decide::view::{ActionKind, DataDir, Store as SeenStore, View};
 use pgward_core::decide::{Decision, DemoteMode, Effect, Reason};
 use pgward_core::names::MemberName;
@@ -124,9 +124,9 @@ impl World {
         if asks_for(|effect| *effect == Effect::Acquire) && view.tags.nofailover && !is_primary {
             report("INV-S24, stands although it is tagged nofailover");
         }
-        let disturbs = |effect: &Effect| match effect {
-            Effect::Demote { mode, .. } => *mode != DemoteMode::Graceful,
-            other => matches!(other, Effect::Clone { .. } | Effect::Bootstrap | Effect::StopImmediately),
+        let disturbs = |effect: &Effect| {
+            let demotes = matches!(effect, Effect::Demote { mode, .. } if *mode != DemoteMode::Graceful);
+            demotes || matches!(effect, Effect::Clone { .. } | Effect::Bootstrap | Effect::StopImmediately)
         };
         if view.settings.paused && asks_for(disturbs) {
             report("INV-S14, acts in pause");
@@ -176,10 +176,5 @@ impl World {
     pub(crate) fn assert_sound(&self, context: &str) {
         let violations = self.observer.violations.join("\n");
         assert!(violations.is_empty(), "{context}: violated\n{violations}\n\nthe story so far:\n{}", self.tail());
-    }
-
-    /// True when the store says that the cluster exists.
-    pub(crate) fn is_initialised(&mut self) -> bool {
-        matches!(self.picture().initialize, Initialize::SystemId(_))
     }
 }

@@ -1,5 +1,6 @@
-# An operator deletes the leader key while the leader is well (SCN-7). The others see the primary alive and do not
+# An operator deletes the leader key while the leader is well. The others see the primary alive and do not
 # stand. The leader learns it from its next renewal, asks the others, and takes the key back: nobody else is primary.
+# (QRK-2, QRK-9, CYC-16)
 
 > running a b c
 > delete leader

@@ -1,5 +1,6 @@
-# An operator writes another member's name into the leader key (SCN-8). The old leader stops without touching the key;
+# An operator writes another member's name into the leader key. The old leader stops without touching the key;
 # the named member leads only once it has proved the key to be its own.
+# (OWN-4, DEM-13, RACE-5)
 
 > running a b c
 > put leader b
@@ -17,28 +18,25 @@
     0.111  a      PostgreSQL was not stopped in order: recovers it in single-user mode first -> recover in single-user mode [REC-5 REC-13]
     0.122  a      crash recovery is under way [ASY-2 ASY-3 ASY-6 ASY-7]
     0.123  b      the leader key names this member, which is a replica: asks the others for a living primary first -> ask a and c [DCS-E2 RACE-3 RACE-5]
-    1.111  a      PostgreSQL has recovered in single-user mode
-    1.111  a      waits for b to be primary, to compare histories [RWD-3]
-    2.123  b      the leader key names this member: proves that it is ours -> prove the leader key [DCS-E2 QRK-9 REC-1 OWN-3]
-    2.123  b      holds the leader lease and PostgreSQL is a replica: promotes it -> promote [PRO-6 PRO-7 PRO-10]
-    2.123  b      promote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-    2.333  b      PostgreSQL is primary on timeline 2
+    0.128  b      the leader key names this member: proves that it is ours -> prove the leader key [DCS-E2 QRK-9 REC-1 OWN-3]
+    0.128  b      holds the leader lease and PostgreSQL is a replica: promotes it -> promote [PRO-6 PRO-7 PRO-10]
+    0.128  b      promote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    0.338  b      PostgreSQL is primary on timeline 2
 > wait 40s until a replica of b
-    2.333  b      leads; runs the checkpoint after the promotion -> checkpoint [RWD-15]
-    2.344  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
-    2.345  b      leads; writes the history of timelines -> write history [HIS-1 PRO-11]
-    2.345  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
-    2.346  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
-    2.356  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-    2.394  a      has to rewind and waits for the checkpoint of b after its promotion [RWD-9 INV-S21]
-    2.396  c      follows the leader b [OWN-7 FOL-12]
-    2.844  a      its history has left that of b: rewinds -> rewind from b [RWD-5 RWD-9]
-    2.855  a      rewind is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-    4.894  a      has rewound from b
-    4.894  a      starts PostgreSQL as a replica of b -> start as standby of b [REC-11 NTF-4]
-    4.905  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-    4.944  a      follows the leader b [OWN-7 FOL-12]
-    5.344  a      PostgreSQL accepts connections as standby
+    0.338  b      leads; runs the checkpoint after the promotion -> checkpoint [RWD-15]
+    0.350  b      leads; writes the history of timelines -> write history [HIS-1 PRO-11]
+    0.350  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
+    0.351  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+    0.401  c      follows the leader b [OWN-7 FOL-12]
+    1.111  a      PostgreSQL has recovered in single-user mode
+    1.111  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+    1.161  a      its history has left that of b: rewinds -> rewind from b [RWD-5 RWD-9]
+    1.172  a      rewind is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    3.211  a      has rewound from b
+    3.211  a      starts PostgreSQL as a replica of b -> start as standby of b [REC-11 NTF-4]
+    3.222  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    3.261  a      follows the leader b [OWN-7 FOL-12]
+    3.661  a      PostgreSQL accepts connections as standby
 > wait 40s until c replica of b
 > tick 30s
 > expect b primary

@@ -9,8 +9,6 @@
 //! The model is strict where it matters: the store may give a lease away at its very end, by a clock that is as much
 //! faster as members allow for; agents freeze, die and lose answers; a fencer that works is the only mercy.
 
-#![expect(clippy::expect_used, reason = "the model may fail its test")]
-
 mod agent;
 mod cycle;
 mod invariants;

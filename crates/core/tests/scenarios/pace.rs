@@ -72,9 +72,9 @@ impl Pace {
         self.pick(millis(10 + offset), millis(1), millis(900))
     }
 
-    /// A round of questions to other members.
-    pub(crate) fn poll(&mut self, all_answer: bool) -> Duration {
-        if all_answer { self.pick(millis(5), millis(2), millis(300)) } else { millis(2000) }
+    /// A round of questions to other members; one that says nothing at all is waited for.
+    pub(crate) fn poll(&mut self, somebody_is_silent: bool) -> Duration {
+        if somebody_is_silent { millis(2000) } else { self.pick(millis(5), millis(2), millis(300)) }
     }
 
     /// From the fencer's first signal until nothing of PostgreSQL is left: less than [`pgward_core::time::KILL_TIME`].

@@ -1,5 +1,6 @@
 # The primary's machine is cut off from everything. It stops by its own clock before its lease can be given away; only
 # then another member is elected. What it wrote alone is rewound.
+# (TIM-4, TIM-5, CYC-20, RWD-5)
 
 > running a b c
 > partition a

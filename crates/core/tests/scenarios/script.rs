@@ -17,7 +17,9 @@
 //! | `pause`, `resume`, `set KEY VALUE` | the operator changes the dynamic configuration |
 //! | `put KEY VALUE`, `delete KEY`, `wipe store` | somebody meddles with the store |
 //! | `foreign a` | the data directory of another cluster is put there |
-//! | `tag a nofailover` | the tag is set |
+//! | `tag a nofailover` | the tag is set; also `nostream`, `replicatefrom b`, `failover_priority 2` |
+//! | `cut a b`, `join` | two machines do not reach each other; all do again |
+//! | `schedule a b 30s` | the operator asks for a switchover in 30 s |
 //! | `broken a`, `mended a`, `slow a 60s` | PostgreSQL refuses to start; does not; takes so long to start |
 //!
 //! Conditions: `a primary`, `a replica of b`, `a down`, `a running`, `a timeline 2`, `a agent ended`, `a agent running`,
@@ -198,11 +200,23 @@ impl World {
                     data.system_id = Some("1111111111111111111".to_owned());
                 }
             }
-            ["tag", name, "nofailover"] => {
+            ["tag", name, tag @ ..] => {
                 let name = self.named(name)?;
-                self.agent_mut(&name).tags.nofailover = true;
+                let tags = &mut self.agent_mut(&name).tags;
+                match tag {
+                    ["nofailover"] => (tags.nofailover, tags.failover_priority) = (true, 0),
+                    ["nostream"] => tags.nostream = true,
+                    ["replicatefrom", other] => tags.replicatefrom = Some((*other).to_owned()),
+                    ["failover_priority", number] => tags.failover_priority = number.parse().unwrap_or(1),
+                    other => return Err(format!("no tag {other:?}")),
+                }
                 self.wake(&name);
             }
+            ["cut", one, other] => {
+                let (one, other) = (self.named(one)?, self.named(other)?);
+                self.broken.insert(if one < other { (one, other) } else { (other, one) });
+            }
+            ["join"] => self.broken.clear(),
             other => return self.operator(other),
         }
         Ok(())
@@ -213,10 +227,20 @@ impl World {
             ["switchover", leader, candidate] => {
                 self.put("failover", &format!("{{\"leader\":\"{leader}\",\"member\":\"{candidate}\"}}"));
             }
+            ["schedule", leader, candidate, time] => {
+                let at = self.wall_time(parse_time(time)?)?;
+                let request =
+                    format!("{{\"leader\":\"{leader}\",\"member\":\"{candidate}\",\"scheduled_at\":\"{at}\"}}");
+                self.put("failover", &request);
+            }
             ["switchover", leader] => self.put("failover", &format!("{{\"leader\":\"{leader}\"}}")),
             ["failover", candidate] => self.put("failover", &format!("{{\"member\":\"{candidate}\"}}")),
             ["pause"] => self.configure("pause", Value::Bool(true)),
-            ["resume"] => self.configure("pause", Value::Null),
+            ["resume"] => {
+                // Primaries that the operator left without the key are found with the next cycle.
+                self.excuse(crate::store::LEADER);
+                self.configure("pause", Value::Null);
+            }
             ["set", key, value] => self.configure(key, serde_json::from_str(value).map_err(|e| e.to_string())?),
             ["put", key, value] => {
                 self.excuse(key);
@@ -259,6 +283,13 @@ impl World {
         }
         let document = pgward_core::json::compact(&document);
         self.put("config", &document);
+    }
+
+    /// The wall clock after some time, as an operator writes it.
+    fn wall_time(&self, ahead: Duration) -> Result<String, String> {
+        let seconds = self.wall().0.as_secs() + ahead.as_secs();
+        let at = jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or(i64::MAX));
+        at.map(|at| at.to_string()).map_err(|problem| problem.to_string())
     }
 
     fn named(&self, name: &str) -> Result<MemberName, String> {

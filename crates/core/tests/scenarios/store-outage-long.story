@@ -1,5 +1,6 @@
 # The store is away for longer than the lease: the primary stops before anybody else could be given it, and goes on
 # read-only. When the store is back, the members elect.
+# (CYC-1, CYC-22, TIM-3, TIM-5, DCSF-5, DCSF-8, DCSF-9)
 
 > running a b c
 > store down

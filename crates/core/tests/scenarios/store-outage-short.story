@@ -1,4 +1,5 @@
 # The store is away for less than what is left of the lease. "No answer" is not "no": nothing happens.
+# (IN-D11, DCSF-6, DCSF-9)
 
 > running a b c
 > store down

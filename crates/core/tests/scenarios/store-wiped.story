@@ -1,5 +1,6 @@
-# Everything in the store is deleted under a healthy leader (SCN-27). Replicas neither stand nor restore anything; the
+# Everything in the store is deleted under a healthy leader. Replicas neither stand nor restore anything; the
 # leader takes its key back and restores identifier, configuration and history.
+# (CYC-7, CYC-8, DIR-10, INV-S20)
 
 > running a b c
 > set loop_wait 5

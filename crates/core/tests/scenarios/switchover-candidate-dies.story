@@ -1,5 +1,6 @@
 # The candidate of a switchover dies after the old primary has stepped down for it. The named member is not waited for:
 # everybody judges anew.
+# (MAN-N5, MAN-N8, UNL-2)
 
 > running a b c
 > switchover a b

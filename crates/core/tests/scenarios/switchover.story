@@ -1,4 +1,5 @@
 # A planned switchover: stop in order, hand over the last WAL, release the key, promote; the old primary needs no rewind.
+# (WAK-1, WAK-2, WAK-5, QRK-12, PRO-8, DEM-1, RWD-7)
 
 > running a b c
 > switchover a b

@@ -366,9 +366,7 @@ impl World {
     /// BOO-8.
     fn undo_bootstrap(&mut self, name: &MemberName) {
         self.stop_server(name, Stop::Immediate);
-        let node = self.node_mut(name);
-        node.postgres.data = None;
-        node.moved_aside = true;
+        self.node_mut(name).postgres.data = None;
         let local = &mut self.agent_mut(name).local;
         local.ended(PostgresState::InitdbFailed);
         local.role = MemberRole::Uninitialized;

@@ -62,8 +62,6 @@ pub(crate) struct Node {
     pub(crate) proven_until: BootInstant,
     /// The exit code of an agent that ended by its own decision.
     pub(crate) exited: Option<u8>,
-    /// A data directory was moved aside here.
-    pub(crate) moved_aside: bool,
 }
 
 /// Everything.
@@ -122,7 +120,6 @@ impl World {
             agent: None,
             proven_until: BootInstant::default(),
             exited: None,
-            moved_aside: false,
         };
         self.nodes.insert(name.clone(), node);
         self.start_agent(name);
@@ -202,6 +199,13 @@ impl World {
             .map(|name| (name.clone(), answer(name).map_or(PeerAnswer::Unreachable, PeerAnswer::Status)))
             .collect();
         PeerPoll { answers }
+    }
+
+    /// True when a question to `member` gets neither an answer nor a refusal: its machine is down or cut off, or its
+    /// agent is frozen. A machine without an agent refuses at once.
+    pub(crate) fn is_silent(&self, asker: &MemberName, member: &MemberName) -> bool {
+        let agent = self.nodes.get(member).and_then(|node| node.agent.as_ref());
+        !self.nodes.contains_key(member) || !self.reaches(asker, member) || agent.is_some_and(|agent| agent.is_frozen)
     }
 
     // The store, as members reach it.
