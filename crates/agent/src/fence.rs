@@ -10,7 +10,7 @@ use pgward_core::cluster::Revision;
 use pgward_core::time::{BootInstant, fence_deadline};
 use tracing::{error, warn};
 
-use crate::fencer::{FencerError, FencerHandle, FencerSettings, Lost};
+use crate::fencer::{FencerError, FencerHandle, FencerSettings, Lost, State as FencerState};
 
 /// What the fencer shall kill at the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,51 @@ pub enum Protected {
 }
 
 struct State {
-    fencer: FencerHandle,
+    fencer: Keeper,
     protected: Option<Protected>,
     deadline: Option<(BootInstant, Revision)>,
+    /// A former agent has armed the fencer, and nothing was ordered since.
+    is_inherited: bool,
+}
+
+/// Who keeps the deadline.
+#[derive(Clone)]
+enum Keeper {
+    Process(FencerHandle),
+    /// Notes what it is told.
+    #[cfg(test)]
+    Notes(tests::Notes),
+}
+
+impl Keeper {
+    async fn arm(&self, order: &Order) -> Result<(), FencerError> {
+        match (self, order.protected) {
+            (Keeper::Process(fencer), Protected::BeforeStart) => {
+                fencer.arm_before_start(order.deadline, order.epoch).await
+            }
+            (Keeper::Process(fencer), Protected::Postmaster { pid, start_ticks }) => {
+                fencer.arm(pid, start_ticks, order.deadline, order.epoch).await
+            }
+            #[cfg(test)]
+            (Keeper::Notes(notes), _) => notes.arm(order),
+        }
+    }
+
+    async fn disarm(&self) -> Result<(), FencerError> {
+        match self {
+            Keeper::Process(fencer) => fencer.disarm().await,
+            #[cfg(test)]
+            Keeper::Notes(notes) => notes.disarm(),
+        }
+    }
+
+    async fn lost(&self) -> Lost {
+        match self {
+            Keeper::Process(fencer) => fencer.lost().await,
+            #[cfg(test)]
+            Keeper::Notes(_) => std::future::pending().await,
+        }
+    }
 }
 
 /// Shared by the cycle and the lease task.
@@ -53,27 +95,37 @@ pub enum NotFenced {
 
 /// What to arm, and with which fencer.
 struct Order {
-    fencer: FencerHandle,
+    fencer: Keeper,
     protected: Protected,
     deadline: BootInstant,
     epoch: Revision,
 }
 
+/// How often an order is given that the fencer does not acknowledge: a machine under load may be slow for a moment.
+const ATTEMPTS: usize = 3;
+
 impl Order {
     async fn give(self) -> Result<(), FencerError> {
-        match self.protected {
-            Protected::BeforeStart => self.fencer.arm_before_start(self.deadline, self.epoch).await,
-            Protected::Postmaster { pid, start_ticks } => {
-                self.fencer.arm(pid, start_ticks, self.deadline, self.epoch).await
+        for _ in 1..ATTEMPTS {
+            match self.fencer.arm(&self).await {
+                Err(FencerError::Unacknowledged) => {}
+                given => return given,
             }
         }
+        self.fencer.arm(&self).await
     }
 }
 
 impl Fence {
     /// A fence that protects nothing yet.
     pub fn new(fencer: FencerHandle) -> Self {
-        Fence { state: Arc::new(Mutex::new(State { fencer, protected: None, deadline: None })), turn: Arc::default() }
+        let is_inherited = matches!(fencer.adopted_state(), FencerState::Armed(_));
+        Fence::with(Keeper::Process(fencer), is_inherited)
+    }
+
+    fn with(fencer: Keeper, is_inherited: bool) -> Self {
+        let state = State { fencer, protected: None, deadline: None, is_inherited };
+        Fence { state: Arc::new(Mutex::new(state)), turn: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -84,7 +136,9 @@ impl Fence {
         let mut state = self.lock();
         change(&mut state);
         let (deadline, epoch) = state.deadline?;
-        Some(Order { fencer: state.fencer.clone(), protected: state.protected?, deadline, epoch })
+        let order = Order { fencer: state.fencer.clone(), protected: state.protected?, deadline, epoch };
+        state.is_inherited = false;
+        Some(order)
     }
 
     /// Protects a server: at the deadline of the lease the fencer kills it.
@@ -111,15 +165,22 @@ impl Fence {
         }
     }
 
-    /// Ends the protection: PostgreSQL is a standby, or has stopped.
+    /// Ends the protection: PostgreSQL is a standby, or has stopped. Nothing is sent when nothing is armed.
     pub async fn disarm(&self) {
         let _turn = self.turn.lock().await;
-        let (fencer, was_protected) = {
+        let (fencer, protected, is_inherited) = {
             let mut state = self.lock();
-            (state.fencer.clone(), state.protected.take().is_some())
+            (state.fencer.clone(), state.protected.take(), std::mem::take(&mut state.is_inherited))
         };
-        if was_protected && let Err(problem) = fencer.disarm().await {
+        if protected.is_none() && !is_inherited {
+            return;
+        }
+        if let Err(problem) = fencer.disarm().await {
+            // It would kill a standby at the old deadline: the next cycle tries again.
             warn!(error = %problem, "the fencer was not disarmed");
+            let mut state = self.lock();
+            state.protected = state.protected.or(protected);
+            state.is_inherited = is_inherited;
         }
     }
 
@@ -141,9 +202,110 @@ impl Fence {
     pub async fn replace(&self, settings: FencerSettings) -> Result<(), NotFenced> {
         let fencer = FencerHandle::start_or_adopt(settings).await?;
         let _turn = self.turn.lock().await;
-        match self.change(|state| state.fencer = fencer) {
+        match self.change(|state| state.fencer = Keeper::Process(fencer)) {
             Some(order) => Ok(order.give().await?),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A fencer that only notes what it is told.
+    #[derive(Clone, Default)]
+    pub(crate) struct Notes(Arc<Mutex<Vec<Note>>>, Arc<Mutex<bool>>);
+
+    /// An order.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Note {
+        Armed(Protected, BootInstant),
+        Disarmed,
+    }
+
+    impl Notes {
+        pub(super) fn arm(&self, order: &Order) -> Result<(), FencerError> {
+            self.note(Note::Armed(order.protected, order.deadline))
+        }
+
+        pub(super) fn disarm(&self) -> Result<(), FencerError> {
+            self.note(Note::Disarmed)
+        }
+
+        fn note(&self, note: Note) -> Result<(), FencerError> {
+            if *self.1.lock().unwrap() {
+                return Err(FencerError::Unacknowledged);
+            }
+            self.0.lock().unwrap().push(note);
+            Ok(())
+        }
+
+        /// From now on it answers, or does not.
+        fn is_silent(&self, silent: bool) {
+            *self.1.lock().unwrap() = silent;
+        }
+
+        /// What it was told since the last call.
+        pub(crate) fn take(&self) -> Vec<Note> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl Fence {
+        /// A fence without a process.
+        pub(crate) fn noting(is_inherited: bool) -> (Fence, Notes) {
+            let notes = Notes::default();
+            (Fence::with(Keeper::Notes(notes.clone()), is_inherited), notes)
+        }
+    }
+
+    fn at(seconds: u64) -> BootInstant {
+        BootInstant(Duration::from_secs(seconds))
+    }
+
+    const TTL: Duration = Duration::from_secs(30);
+    const SERVER: Protected = Protected::Postmaster { pid: 7, start_ticks: 70 };
+
+    #[tokio::test]
+    async fn it_is_armed_as_soon_as_both_sides_have_spoken() {
+        let (fence, notes) = Fence::noting(false);
+        assert!(matches!(fence.protect(SERVER).await, Err(NotFenced::NoLease)));
+        fence.extend(at(100), TTL, Revision(1)).await;
+        fence.extend(at(106), TTL, Revision(1)).await;
+        fence.protect(Protected::BeforeStart).await.unwrap();
+        let deadline = |sent| fence_deadline(at(sent), TTL);
+        let armed = [
+            Note::Armed(SERVER, deadline(100)),
+            Note::Armed(SERVER, deadline(106)),
+            Note::Armed(Protected::BeforeStart, deadline(106)),
+        ];
+        assert_eq!(notes.take(), armed);
+        fence.disarm().await;
+        fence.disarm().await;
+        fence.extend(at(112), TTL, Revision(1)).await;
+        assert_eq!(notes.take(), [Note::Disarmed], "once, and nothing is armed without something to protect");
+    }
+
+    #[tokio::test]
+    async fn a_fencer_that_did_not_hear_is_disarmed_again() {
+        let (fence, notes) = Fence::noting(false);
+        fence.extend(at(100), TTL, Revision(1)).await;
+        fence.protect(SERVER).await.unwrap();
+        notes.take();
+        notes.is_silent(true);
+        fence.disarm().await;
+        assert!(matches!(fence.protect(SERVER).await, Err(NotFenced::Fencer(FencerError::Unacknowledged))));
+        notes.is_silent(false);
+        fence.disarm().await;
+        assert_eq!(notes.take(), [Note::Disarmed]);
+    }
+
+    #[tokio::test]
+    async fn what_a_former_agent_has_armed_is_disarmed_too() {
+        let (fence, notes) = Fence::noting(true);
+        fence.disarm().await;
+        fence.disarm().await;
+        assert_eq!(notes.take(), [Note::Disarmed]);
     }
 }

@@ -313,7 +313,8 @@ impl<S: Store> Cycle<S> {
         }
         if !view.postgres.is_primary() {
             let is_standby = seen.facts.as_ref().is_some_and(|facts| facts.in_recovery) && view.action.is_none();
-            if is_standby && !matches!(view.lease, Lease::Held { .. }) {
+            // What a former agent has armed stays: perhaps it had told this server to promote.
+            if is_standby && !matches!(view.lease, Lease::Held { .. }) && self.fence.protected().is_some() {
                 self.fence.disarm().await;
             }
             return;
