@@ -193,6 +193,8 @@ impl<S: Store> Cycle<S> {
                 self.actions.start(ActionKind::ChangeUpstream, |_| work::restart_standby(server, local, upstream));
             }
             Effect::CrashRecover => {
+                // PostgreSQL is down. At the deadline the fencer would kill the single-user server, too.
+                self.fence.disarm().await;
                 self.actions.start(ActionKind::CrashRecovery, |progress| work::crash_recover(server, progress));
             }
             Effect::CheckDivergence { leader } => {
@@ -201,6 +203,7 @@ impl<S: Store> Cycle<S> {
             }
             Effect::Rewind { source: name } => {
                 let source = source(name)?;
+                self.fence.disarm().await; // pg_rewind runs a single-user server.
                 self.actions.start(ActionKind::Rewind, |progress| work::rewind(server, local, source, progress));
             }
             Effect::Checkpoint => {
@@ -260,8 +263,11 @@ impl<S: Store> Cycle<S> {
 
     /// DEM-12: the key is given up only by a member whose server is proven not to accept writes.
     async fn release(&mut self, view: &View) -> Result<(), Problem> {
-        if self.server.may_be_writable(&self.local).await && !view.settings.paused {
-            return Err(Problem::Lost("PostgreSQL still runs as primary: the key is kept"));
+        if !view.settings.paused {
+            if self.server.may_be_writable(&self.local).await {
+                return Err(Problem::Lost("PostgreSQL still runs as primary: the key is kept"));
+            }
+            self.server.end_leftovers().await?;
         }
         self.fence.disarm().await;
         self.lease.release().await?;

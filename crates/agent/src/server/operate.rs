@@ -292,6 +292,12 @@ impl Server {
         Ok(self.0.instance.move_data_dir_aside(".failed").await?)
     }
 
+    /// Ends what is left of a server whose postmaster has died: a backend in the middle of a statement can still commit.
+    pub(crate) async fn end_leftovers(&self) -> Result<(), ServerError> {
+        self.0.instance.kill_leftovers(LEFTOVERS_LIMIT).await?;
+        Ok(())
+    }
+
     /// DEM-12: false only when it is certain that the server accepts no writes.
     pub(crate) async fn may_be_writable(&self, local: &Local) -> bool {
         match self.0.instance.postmaster() {
