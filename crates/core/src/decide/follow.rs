@@ -60,9 +60,19 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
 /// FOL-10: recovery settings that differ are changed, by a reload where that is enough.
 fn re_point(view: &View, memory: &mut Memory, upstream: Option<MemberName>, settled: Reason) -> Decision {
     let named = upstream.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+    let differs = matches!(view.postgres.recovery, RecoveryDiff::Reload | RecoveryDiff::Restart);
+    if let Some((before, at)) = &memory.pointed_to
+        && differs
+        && *before == upstream
+        && view.now.since(*at) < view.settings.loop_wait
+    {
+        // What it was told does not show, yet or ever: an override in postgresql.auto.conf, say.
+        return settled.wake_at(*at + view.settings.loop_wait);
+    }
     match view.postgres.recovery {
         RecoveryDiff::Same | RecoveryDiff::Unknown => settled.alone(),
         RecoveryDiff::Reload => {
+            memory.pointed_to = Some((upstream.clone(), view.now));
             rewind::request_check(view, memory);
             Reason::ChangesUpstream { upstream: named }.with([Effect::ReloadUpstream { upstream }])
         }
@@ -72,6 +82,7 @@ fn re_point(view: &View, memory: &mut Memory, upstream: Option<MemberName>, sett
             {
                 return Reason::StartFailed { error: error.clone() }.wake_at(retry_at);
             }
+            memory.pointed_to = Some((upstream.clone(), view.now));
             rewind::request_check(view, memory);
             Reason::ChangesUpstream { upstream: named }.with([Effect::RestartForUpstream { upstream }])
         }

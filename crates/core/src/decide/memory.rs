@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, Revision};
+use crate::names::MemberName;
 use crate::time::BootInstant;
 use crate::wal::{Lsn, Timeline};
 
@@ -23,6 +24,8 @@ pub struct Memory {
     pub rewind: RewindState,
     /// The leader's timeline that the last comparison found to continue our history: not compared again (FOL-12).
     pub same_history_as: Option<Timeline>,
+    /// Whom a running replica was last told to follow, and when.
+    pub pointed_to: Option<(Option<MemberName>, BootInstant)>,
     /// Why the last rewind failed.
     pub rewind_error: String,
     /// A divergence check that could not be completed is repeated at this instant.

@@ -127,3 +127,25 @@ fn a_failover_in_pause_ends_with_a_primary() {
     let of_another = View { settings: paused, lease: Lease::None, ..primary(foreign) };
     check("a primary of another cluster does not take the key", &of_another, &Memory::default(), &[], "DIR-7");
 }
+
+#[test]
+fn settings_that_do_not_take_are_changed_once_a_tick() {
+    let b = || Some("b".parse().unwrap());
+    for (recovery, effect) in [
+        (RecoveryDiff::Reload, Effect::ReloadUpstream { upstream: b() }),
+        (RecoveryDiff::Restart, Effect::RestartForUpstream { upstream: b() }),
+    ] {
+        let settings = Settings { use_pg_rewind: false, ..settings() };
+        let view = View {
+            settings,
+            postgres: Postgres { recovery, ..postgres(MemberRole::Replica) },
+            ..replica(three(Some("b"), &[]))
+        };
+        let memory = check("they differ", &view, &Memory::default(), &[effect.clone()], "FOL-10");
+        check("they still do, a moment later", &View { now: at(101), ..view.clone() }, &memory, &[], "OWN-7");
+        check("and a tick later", &View { now: at(110), ..view.clone() }, &memory, &[effect], "FOL-10");
+        let moved = View { now: at(101), store: Store::Current(Arc::new(three(Some("c"), &[]))), ..view };
+        let (decision, _) = decide(&moved, &memory);
+        assert_eq!(decision.effects.len(), 1, "another leader is followed at once: {}", decision.reason);
+    }
+}
