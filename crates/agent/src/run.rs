@@ -173,6 +173,8 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         last_seen: None,
         warned: HashSet::new(),
         last_reason: None,
+        last_effects: Vec::new(),
+        last_problem: None,
         next_tick: Instant::now(),
         server_config_due: true,
     };

@@ -6,7 +6,7 @@ use pgward_core::decide::{Decision, DemoteMode, Effect, StartAs, follow};
 use pgward_core::names::MemberName;
 use pgward_store::{Condition, Key, Store, StoreError};
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Cycle, Pass};
 use crate::clock::boot_now;
@@ -16,7 +16,7 @@ use crate::server::Seen;
 use crate::work;
 
 /// Pause before what failed is decided anew, when nothing happens before.
-const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+pub(super) const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl<S: Store> Cycle<S> {
     /// Runs the effects in their order; the first that fails drops the rest.
@@ -25,6 +25,7 @@ impl<S: Store> Cycle<S> {
         for effect in &decision.effects {
             if self.is_late(decision, effect) {
                 warn!(?effect, "the lease changed since this was decided: it is dropped");
+                self.last_effects.clear(); // It was not carried out.
                 return Pass::Again;
             }
             match self.carry_out(effect, view).await {
@@ -32,11 +33,20 @@ impl<S: Store> Cycle<S> {
                 Ok(Next::Started) => {}
                 Ok(Next::Exit { code, leave_postgres }) => return Pass::Exit { code, leave_postgres },
                 Err(problem) => {
-                    warn!(?effect, error = %problem, "could not be carried out; decides anew");
+                    let problem = problem.to_string();
+                    if self.last_problem.as_ref() == Some(&problem) {
+                        debug!(?effect, error = %problem, "could not be carried out; decides anew");
+                    } else {
+                        warn!(?effect, error = %problem, "could not be carried out; decides anew");
+                    }
+                    self.last_problem = Some(problem);
                     let soon = Some(boot_now() + RETRY_PAUSE);
                     return Pass::Settled(decision.clone().and_wake_at(soon).wake_at);
                 }
             }
+        }
+        if !matches!(decision.effects.as_slice(), [] | [Effect::PollPeers(_)]) {
+            self.last_problem = None;
         }
         if again { Pass::Again } else { Pass::Settled(decision.wake_at) }
     }

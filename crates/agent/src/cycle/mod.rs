@@ -59,6 +59,10 @@ pub(crate) struct Cycle<S: Store> {
     pub(crate) last_seen: Option<Seen>,
     pub(crate) warned: HashSet<KeyWarning>,
     pub(crate) last_reason: Option<Reason>,
+    /// What the pass before this one did, when it belongs to the same run of passes.
+    pub(crate) last_effects: Vec<Effect>,
+    /// What kept the last effect from being carried out.
+    pub(crate) last_problem: Option<String>,
     pub(crate) next_tick: Instant,
     /// The configuration has changed and PostgreSQL was not told yet.
     pub(crate) server_config_due: bool,
@@ -92,7 +96,7 @@ impl<S: Store> Cycle<S> {
         loop {
             let wake_at = match self.passes().await {
                 Pass::Settled(wake_at) => wake_at,
-                Pass::Again => Some(boot_now() + Duration::from_millis(100)),
+                Pass::Again => Some(boot_now() + execute::RETRY_PAUSE),
                 Pass::Exit { code, leave_postgres } => {
                     if !leave_postgres {
                         self.step_down().await;
@@ -141,8 +145,9 @@ impl<S: Store> Cycle<S> {
 
     /// Decides until nothing more follows from the decision itself.
     async fn passes(&mut self) -> Pass {
-        for _ in 0..PASSES_MAX {
-            match self.pass().await {
+        self.last_effects.clear();
+        for pass in 1..=PASSES_MAX {
+            match self.pass(pass == PASSES_MAX).await {
                 Pass::Again => {}
                 settled @ (Pass::Settled(_) | Pass::Exit { .. }) => return settled,
             }
@@ -151,7 +156,8 @@ impl<S: Store> Cycle<S> {
         Pass::Again
     }
 
-    async fn pass(&mut self) -> Pass {
+    /// One round. What others are told waits until nothing more urgent is to be done, and for the last one.
+    async fn pass(&mut self, is_last: bool) -> Pass {
         self.decided_on = self.store_view.borrow_and_update().clone();
         self.refresh_dynamic();
         let (view, seen) = self.observe().await;
@@ -159,13 +165,21 @@ impl<S: Store> Cycle<S> {
         self.memory = memory;
         self.finished.clear();
         self.poll = None;
+        let repeats = !decision.effects.is_empty()
+            && self.last_effects == decision.effects
+            && self.last_reason.as_ref() == Some(&decision.reason);
+        self.last_effects.clone_from(&decision.effects);
         self.log(&decision);
         self.guard(&view, &seen).await;
         self.last_seen = Some(seen);
         self.publish_node(&view);
-        let pass = self.execute(&decision, &view).await;
-        if matches!(pass, Pass::Settled(_)) {
-            // What others are told waits until nothing more urgent is to be done.
+        let pass = if repeats {
+            // It was carried out a moment ago and nothing has changed: once more would change nothing either.
+            Pass::Settled(decision.clone().and_wake_at(Some(boot_now() + execute::RETRY_PAUSE)).wake_at)
+        } else {
+            self.execute(&decision, &view).await
+        };
+        if is_last || matches!(pass, Pass::Settled(_)) {
             self.publish(&view).await;
             if decision.effects.is_empty() {
                 self.apply_configuration(&view).await;
@@ -179,8 +193,8 @@ impl<S: Store> Cycle<S> {
     fn log(&mut self, decision: &Decision) {
         let quiet = matches!(decision.effects.as_slice(), [] | [Effect::PollPeers(_)]);
         let same = self.last_reason.as_ref() == Some(&decision.reason);
-        if same && quiet {
-            debug!(reason = %decision.reason, "decided");
+        if same {
+            debug!(effects = ?decision.effects, reason = %decision.reason, "decided");
         } else if quiet {
             info!(reason = %decision.reason, rules = ?decision.reason.rules(), "decided");
         } else {
