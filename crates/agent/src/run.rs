@@ -160,6 +160,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         lease,
         fence,
         fencer_settings,
+        fencer_due: Instant::now(),
         server,
         local: Local::new(role),
         peers,

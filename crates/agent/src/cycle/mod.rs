@@ -46,6 +46,8 @@ pub(crate) struct Cycle<S: Store> {
     pub(crate) lease: LeaseHandle,
     pub(crate) fence: Fence,
     pub(crate) fencer_settings: FencerSettings,
+    /// When a lost fencer is replaced, at the earliest.
+    pub(crate) fencer_due: Instant,
     pub(crate) server: Server,
     pub(crate) local: Local,
     pub(crate) peers: HttpClient,
@@ -87,6 +89,12 @@ pub(crate) enum Ended {
     Decided(u8),
 }
 
+/// Pause after a fencer was replaced, in case the new one ends at once, too.
+const FENCER_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause after none could be started: the machine may lack memory or processes for a while.
+const NO_FENCER_PAUSE: Duration = Duration::from_secs(5);
+
 /// Decisions that follow one another without anything happening outside: more means that two of them disagree.
 const PASSES_MAX: usize = 12;
 
@@ -114,6 +122,11 @@ impl<S: Store> Cycle<S> {
             let starting = postmaster.clone().filter(|_| self.local.get().starting_since.is_some());
             let significance = significance(&self.decided_on);
             let mut lease_state = self.lease.state();
+            let (fence, fencer_due) = (self.fence.clone(), self.fencer_due);
+            let fencer_lost = async {
+                sleep_until(fencer_due).await;
+                fence.lost().await
+            };
             let ended = async {
                 match &postmaster {
                     Some(postmaster) => postmaster.exited().await,
@@ -128,7 +141,7 @@ impl<S: Store> Cycle<S> {
                     self.finished.push(finished);
                 }
                 () = ended => info!("the postmaster has ended"),
-                lost = self.fence.lost() => self.replace_fencer(lost).await,
+                lost = fencer_lost => self.replace_fencer(lost).await,
                 () = significant_change(&mut self.store_view, significance) => {}
                 () = key_changed(&mut lease_state, &self.decided_lease) => {}
                 () = self.wake.notified() => {}
@@ -248,7 +261,6 @@ impl<S: Store> Cycle<S> {
 
     /// A fencer that ended is replaced; a displaced one means that another agent manages this data directory.
     async fn replace_fencer(&mut self, lost: Lost) {
-        error!(%lost, "the fencer is lost");
         match lost {
             Lost::Ended => {}
             Lost::Displaced => {
@@ -256,10 +268,19 @@ impl<S: Store> Cycle<S> {
                 std::process::exit(1);
             }
         }
-        if let Err(problem) = self.fence.replace(self.fencer_settings.clone()).await {
-            error!(error = %problem, "no fencer can be started: steps down");
-            if self.fence.protected().is_some() {
-                self.step_down().await;
+        let replaced = self.fence.replace(self.fencer_settings.clone()).await;
+        match replaced {
+            Ok(()) => {
+                self.fencer_due = Instant::now() + FENCER_PAUSE;
+                warn!(%lost, "the fencer was lost and is replaced");
+            }
+            Err(problem) => {
+                self.fencer_due = Instant::now() + NO_FENCER_PAUSE;
+                error!(%lost, error = %problem, "the fencer was lost and no other can be started");
+                // Without one it must not be primary. A standby goes on; it could not be promoted (PRO-3).
+                if self.fence.protected().is_some() {
+                    self.step_down().await;
+                }
             }
         }
     }
