@@ -156,7 +156,8 @@ async fn finish(
     let verdict = Verdict::of(cluster, &writes).await?;
     eprintln!("    {verdict}");
     report.add(agent, row, interruption(&writes, since).as_secs_f64());
-    report.count_lost(agent, row, verdict.lost.len() + verdict.doubled);
+    anyhow::ensure!(verdict.doubled == 0, "{verdict}");
+    report.count_lost(agent, row, verdict.lost.len());
     Ok(writes)
 }
 
