@@ -1,5 +1,5 @@
 # A replica may stream from another one (NTF-3). When that one is gone it follows the leader (NTF-4); a member that names
-# itself is not meant (NTF-5, INV-S22); one tagged nostream follows nobody (NTF-1).
+# itself is not meant (NTF-5, INV-S22); one tagged nostream follows nobody (NTF-1, IN-T4).
 
 > running a b c
 > tag c replicatefrom b

@@ -1,6 +1,6 @@
 # The machine of the primary loses its power, with WAL on it that no replica has received. The lease has to run out;
 # then a replica takes over. The old primary comes back, finds that its history has left the new one, and rewinds.
-# (TIM-9, HLT-13, RACE-9, RACE-11, RACE-12, UNL-5, REC-8, RWD-10)
+# (TIM-6, TIM-9, REC-6, FOL-1, HLT-13, RACE-9, RACE-11, RACE-12, UNL-5, REC-8, RWD-10)
 
 > running a b c
 > kill node a

@@ -1,5 +1,5 @@
 # Maintenance mode: nobody is started, stopped or promoted, and the key is given up only by who is no primary any more.
-# (PAU-2, PAU-3, PAU-5, PAU-6, PAU-8, PAU-9, CYC-5, PAU-16)
+# (PAU-1, IN-C18, PAU-2, PAU-3, PAU-5, PAU-6, PAU-8, PAU-9, CYC-5, PAU-16)
 
 > running a b c
 > pause

@@ -23,7 +23,7 @@
 //! | `broken a`, `mended a`, `slow a 60s` | PostgreSQL refuses to start; does not; takes so long to start |
 //!
 //! Conditions: `a primary`, `a replica of b`, `a down`, `a running`, `a timeline 2`, `a agent ended`, `a agent running`,
-//! `leader a`, `leader nobody`, `nobody primary`, `store KEY VALUE`.
+//! `at most 20 writes` (to the store since the script began), `leader a`, `leader nobody`, `nobody primary`, `store KEY VALUE`.
 
 use std::time::Duration;
 
@@ -309,12 +309,14 @@ enum Condition {
     Leader(Option<String>),
     NobodyPrimary,
     Key(String, Option<String>),
+    WritesAtMost(i64),
 }
 
 impl Condition {
     fn parse(words: &[&str]) -> Result<Condition, String> {
         let name = |text: &str| text.parse::<MemberName>().map_err(|problem| problem.to_string());
         Ok(match words {
+            ["at", "most", number, "writes"] => Condition::WritesAtMost(number.parse().unwrap_or(0)),
             ["nobody", "primary"] => Condition::NobodyPrimary,
             ["leader", "nobody"] => Condition::Leader(None),
             ["leader", leader] => Condition::Leader(Some((*leader).to_owned())),
@@ -343,6 +345,7 @@ impl Condition {
             }
             Condition::Agent(name, runs) => world.node(name).agent.is_some() == *runs,
             Condition::Leader(name) => world.leader() == *name,
+            Condition::WritesAtMost(number) => world.writes() <= *number,
             Condition::NobodyPrimary => !world.nodes.keys().any(|name| world.is_writable(name)),
             Condition::Key(key, value) => world.store.get(key) == value.as_deref(),
         }

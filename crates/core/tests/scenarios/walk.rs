@@ -83,7 +83,7 @@ fn clear_orphaned_claim(world: &mut World) {
     }
 }
 
-/// One fault, one repair or one request.
+/// One fault, one repair or one request. The store may fail in the middle of anything (UNL-6, CYC-20).
 fn one_thing(world: &mut World, dice: &mut Dice, names: &[MemberName]) {
     let name = dice.pick(names).clone();
     let other = dice.pick(names).clone();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgward_core::cluster::Cluster;
+use pgward_core::cluster::{Cluster, Revision};
 use pgward_core::decide::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use pgward_core::decide::view::Lease;
 use pgward_core::names::MemberName;
@@ -82,6 +82,7 @@ pub(crate) struct World {
     /// The holder of the leader key that the story told last.
     told_leader: Option<String>,
     began: BootInstant,
+    first_revision: Revision,
 }
 
 impl World {
@@ -100,6 +101,7 @@ impl World {
             branches: 0,
             told_leader: None,
             began: BEGIN,
+            first_revision: Revision(0),
         };
         world.store.is_hasty = world.pace.is_random();
         for name in names {
@@ -139,6 +141,12 @@ impl World {
     pub(crate) fn begins_now(&mut self) {
         self.story.clear();
         self.began = self.now;
+        self.first_revision = self.store.revision();
+    }
+
+    /// How often the store was written since the story began.
+    pub(crate) fn writes(&self) -> i64 {
+        self.store.revision().0 - self.first_revision.0
     }
 
     pub(crate) fn node(&self, name: &MemberName) -> &Node {
