@@ -196,7 +196,12 @@ impl Cluster {
             Agent::Pgward => {
                 let copy = self.scratch.folder("bin", &self.machine.user)?.join("pgward");
                 if !copy.is_file() {
-                    fs::copy(pgward_executable()?, &copy).context("cannot copy the executable")?;
+                    // A link, where that is possible: a copy is busy (ETXTBSY) for as long as a process that another
+                    // test has just forked still holds it open for writing.
+                    let executable = pgward_executable()?;
+                    if fs::hard_link(&executable, &copy).is_err() {
+                        fs::copy(&executable, &copy).context("cannot copy the executable")?;
+                    }
                 }
                 Ok(copy)
             }
