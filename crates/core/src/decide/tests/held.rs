@@ -141,7 +141,7 @@ fn settings_that_do_not_take_are_changed_once_a_tick() {
             postgres: Postgres { recovery, ..postgres(MemberRole::Replica) },
             ..replica(three(Some("b"), &[]))
         };
-        let memory = check("they differ", &view, &Memory::default(), &[effect.clone()], "FOL-10");
+        let memory = check("they differ", &view, &Memory::default(), std::slice::from_ref(&effect), "FOL-10");
         check("they still do, a moment later", &View { now: at(101), ..view.clone() }, &memory, &[], "OWN-7");
         check("and a tick later", &View { now: at(110), ..view.clone() }, &memory, &[effect], "FOL-10");
         let moved = View { now: at(101), store: Store::Current(Arc::new(three(Some("c"), &[]))), ..view };
