@@ -5,6 +5,8 @@ mod bootstrap;
 mod demote;
 mod promote;
 
+use std::time::Duration;
+
 use pgward_core::cluster::{Member, MemberRole, PostgresState};
 use pgward_core::decide::view::Outcome;
 use tracing::{error, info};
@@ -31,6 +33,11 @@ fn outcome(result: Result<(), ServerError>) -> Outcome {
 /// directory is filled (INV-S11).
 pub(crate) async fn clone(server: Server, local: Local, source: Member, wipe: bool, progress: Progress) -> Outcome {
     if wipe {
+        // INV-S21: what is removed may be the only copy.
+        if !server.is_primary_reachable(&source).await {
+            let name = &source.name;
+            return Outcome::Failed(format!("the data directory is kept, because {name} cannot be copied now"));
+        }
         if let Err(problem) = server.stop(&local, StopHow::Immediate, None).await {
             return Outcome::Failed(format!("the data directory is kept, because PostgreSQL did not stop: {problem}"));
         }
@@ -102,10 +109,13 @@ pub(crate) async fn start_standby(server: Server, local: Local, upstream: Option
     }
 }
 
+/// How long a standby may take to stop in order; it has nothing to hand over.
+const STANDBY_STOP_LIMIT: Duration = Duration::from_secs(60);
+
 /// Stops a standby and starts it with another upstream (FOL-10).
 pub(crate) async fn restart_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
     local.set_state(PostgresState::Stopping);
-    if let Err(problem) = server.stop(&local, StopHow::Fast, None).await {
+    if let Err(problem) = server.stop(&local, StopHow::Fast, Some(STANDBY_STOP_LIMIT)).await {
         local.set_state(PostgresState::StopFailed);
         return Outcome::Failed(problem.to_string());
     }
@@ -143,7 +153,7 @@ pub(crate) async fn check_divergence(server: Server, leader: Member) -> Outcome 
 /// Rewinds from the leader (RWD-9). The server is stopped first, in order.
 pub(crate) async fn rewind(server: Server, local: Local, source: Member, progress: Progress) -> Outcome {
     local.set_state(PostgresState::Stopping);
-    if let Err(problem) = server.stop(&local, StopHow::Fast, None).await {
+    if let Err(problem) = server.stop(&local, StopHow::Fast, Some(STANDBY_STOP_LIMIT)).await {
         local.set_state(PostgresState::StopFailed);
         return Outcome::SourceLost(format!("PostgreSQL did not stop before the rewind: {problem}"));
     }
