@@ -175,6 +175,8 @@ pub struct LeaseKeeper<S> {
     times: watch::Receiver<LeaseTimes>,
     next: Instant,
     was_permitted: bool,
+    /// The ttl that the present lease was asked for with; the store may have rounded it.
+    asked_for: Option<Duration>,
 }
 
 impl<S: Store> LeaseKeeper<S> {
@@ -185,8 +187,18 @@ impl<S: Store> LeaseKeeper<S> {
         // Until the first cycle has run, the task may get a lease and keep it for one ttl.
         let (permit_sender, permit) = watch::channel(boot_now() + times.ttl);
         let (times_sender, times) = watch::channel(times);
-        let keeper =
-            LeaseKeeper { store, me, fence, commands, state, permit, times, next: Instant::now(), was_permitted: true };
+        let keeper = LeaseKeeper {
+            store,
+            me,
+            fence,
+            commands,
+            state,
+            permit,
+            times,
+            next: Instant::now(),
+            was_permitted: true,
+            asked_for: None,
+        };
         let handle =
             LeaseHandle { commands: command_sender, state: state_receiver, permit: permit_sender, times: times_sender };
         (keeper, handle)
@@ -202,7 +214,7 @@ impl<S: Store> LeaseKeeper<S> {
                     Some(command) => self.obey(command).await,
                     None => break,
                 },
-                Ok(()) = self.times.changed() => self.change_times().await,
+                Ok(()) = self.times.changed() => self.change_times(),
                 () = sleep_until(self.next) => self.keep().await,
             }
         }
@@ -262,6 +274,7 @@ impl<S: Store> LeaseKeeper<S> {
             return Ok(id);
         }
         let id = self.store.grant(times.ttl, times.renew_within()).await?;
+        self.asked_for = Some(times.ttl);
         self.publish(|state| state.id = Some(id));
         Ok(id)
     }
@@ -366,15 +379,13 @@ impl<S: Store> LeaseKeeper<S> {
     }
 
     /// DCS-E9: the old lease is left to expire; keys move to a new one at the next renewal.
-    async fn change_times(&mut self) {
-        let times = self.times();
-        let held_ttl = match self.state.borrow().key {
-            Lease::Held { ttl, .. } => Some(ttl),
-            Lease::None | Lease::NotOurs { .. } => None,
-        };
+    fn change_times(&mut self) {
         self.next = Instant::now();
-        if held_ttl.is_none_or(|ttl| ttl != times.ttl) {
+        if self.asked_for != Some(self.times().ttl) {
             self.publish(|state| state.id = None);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use pgward_core::time::fence_deadline;
+use pgward_store::{MemoryFault, MemoryServer, MemoryStore};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::fence::Protected;
+use crate::fence::tests::{Note, Notes};
+
+const TTL: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_secs(6);
+
+fn times() -> LeaseTimes {
+    LeaseTimes { ttl: TTL, loop_wait: Duration::from_secs(10), retry_timeout: Duration::from_secs(10) }
+}
+
+/// The task of member `a`, on a store whose clock began with ours; the time of the task itself is paused.
+struct Bench {
+    server: MemoryServer,
+    store: MemoryStore,
+    lease: LeaseHandle,
+    fence: Fence,
+    notes: Notes,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let server = MemoryServer::new();
+        server.advance(boot_now().0);
+        let (store, (fence, notes)) = (server.client(), Fence::noting(false));
+        let (keeper, lease) = LeaseKeeper::new(store.clone(), "a".parse().unwrap(), fence.clone(), times());
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(keeper.run(shutdown.clone()));
+        lease.permit_until(boot_now() + Duration::from_secs(3600));
+        Bench { server, store, lease, fence, notes, shutdown, task }
+    }
+
+    /// One that leads, with a server that the fencer guards.
+    async fn leading() -> Bench {
+        let bench = Bench::new();
+        assert!(bench.lease.acquire().await.unwrap());
+        bench.fence.protect(Protected::BeforeStart).await.unwrap();
+        bench.notes.take();
+        bench
+    }
+
+    /// Lets time pass, for the store and for the task.
+    async fn pass(&self, time: Duration) {
+        self.server.advance(time);
+        tokio::time::sleep(time + Duration::from_millis(1)).await;
+    }
+
+    fn held_since(&self) -> Option<BootInstant> {
+        match self.lease.now().key {
+            Lease::Held { sent, .. } => Some(sent),
+            Lease::None | Lease::NotOurs { .. } => None,
+        }
+    }
+
+    /// The value of the leader key and the lease it is bound to.
+    fn key(&self) -> Option<(String, LeaseId)> {
+        let keys = self.server.keys();
+        let key = keys.iter().find(|key| key.suffix == "leader")?;
+        Some((String::from_utf8(key.value.clone()).unwrap(), key.lease))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_is_renewed_under_a_permit_and_the_fencer_hears_of_it() {
+    let bench = Bench::leading().await;
+    for _ in 0..20 {
+        bench.pass(EVERY).await;
+        assert_eq!(bench.held_since(), Some(bench.server.now()));
+        let deadline = fence_deadline(bench.server.now(), TTL);
+        assert_eq!(bench.notes.take(), [Note::Armed(Protected::BeforeStart, deadline)]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_permit_nothing_is_renewed_until_there_is_one_again() {
+    let bench = Bench::leading().await;
+    let renewed = bench.held_since();
+    bench.lease.permit_until(boot_now());
+    bench.pass(EVERY * 2).await;
+    assert_eq!((bench.held_since(), bench.notes.take()), (renewed, vec![]), "the deadline stays where it was");
+    bench.lease.permit_until(boot_now() + TTL);
+    bench.pass(Duration::from_secs(1)).await;
+    assert_eq!(bench.held_since(), Some(bench.server.now()));
+    bench.lease.permit_until(boot_now());
+    bench.pass(TTL).await;
+    assert_eq!(bench.key(), None, "a hung cycle loses the lease");
+    let proof = bench.lease.now().key;
+    assert!(matches!(proof, Lease::Held { .. }), "the last proof stays, and runs out by itself: {proof:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_anothers_is_not_ours_and_is_left_alone() {
+    let bench = Bench::leading().await;
+    bench.server.put("leader", b"b", None);
+    bench.pass(EVERY).await;
+    assert_eq!(bench.lease.now().key, Lease::NotOurs { holder: "b".parse().ok() });
+    assert_eq!(bench.notes.take(), [], "the old deadline stays armed");
+    bench.pass(EVERY * 10).await;
+    assert_eq!(bench.key().unwrap().0, "b");
+    assert!(!bench.lease.acquire().await.unwrap());
+    assert!(!bench.lease.release().await.unwrap());
+    assert_eq!(bench.key().unwrap().0, "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_gone_takes_the_leadership_with_it() {
+    let bench = Bench::leading().await;
+    let before = bench.lease.now().id.unwrap();
+    bench.server.revoke(before);
+    bench.pass(EVERY).await;
+    assert_eq!(bench.lease.now().key, Lease::NotOurs { holder: None }, "the key is never created again without a race");
+    bench.pass(Duration::from_secs(1)).await;
+    let after = bench.lease.now().id.unwrap();
+    assert_ne!(after, before, "the member record needs one");
+    assert!(bench.lease.acquire().await.unwrap());
+    assert_eq!(bench.key(), Some(("a".to_owned(), after)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_a_former_agent_is_adopted() {
+    let bench = Bench::new();
+    let former = bench.store.grant(TTL, EVERY).await.unwrap();
+    bench.server.put("leader", b"a", Some(former));
+    assert!(bench.lease.adopt().await.unwrap());
+    let id = bench.lease.now().id.unwrap();
+    assert_eq!(bench.key(), Some(("a".to_owned(), id)));
+    bench.server.delete("leader");
+    assert!(!bench.lease.adopt().await.unwrap(), "a key that is gone proves nothing");
+    assert_eq!(bench.key(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_answer_is_not_a_no() {
+    let bench = Bench::leading().await;
+    let renewed = bench.held_since();
+    for fault in [MemoryFault::Unreachable, MemoryFault::AnswersLost] {
+        bench.store.set_fault(fault);
+        bench.pass(EVERY).await;
+        assert_eq!(bench.held_since(), renewed, "{fault:?}");
+        assert!(bench.lease.now().error.is_some(), "{fault:?}");
+        assert_eq!(bench.notes.take(), [], "{fault:?}: nothing was confirmed");
+    }
+    bench.store.set_fault(MemoryFault::None);
+    bench.pass(RETRY_PAUSE * 2).await;
+    assert_eq!(bench.held_since(), Some(bench.server.now()));
+    assert_eq!(bench.lease.now().error, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_ttl_moves_the_key_to_another_lease() {
+    let bench = Bench::leading().await;
+    let before = bench.lease.now().id;
+    let ttl = Duration::from_secs(60);
+    bench.lease.set_times(LeaseTimes { ttl, ..times() });
+    bench.pass(Duration::from_secs(1)).await;
+    let now = bench.lease.now();
+    assert!(matches!(now.key, Lease::Held { ttl: granted, .. } if granted == ttl), "{now:?}");
+    assert_ne!(now.id, before);
+    assert_eq!(bench.key(), Some(("a".to_owned(), now.id.unwrap())));
+    bench.lease.set_times(LeaseTimes { ttl, loop_wait: Duration::from_secs(5), ..times() });
+    bench.pass(Duration::from_secs(1)).await;
+    assert_eq!(bench.lease.now().id, now.id, "only the ttl needs another lease");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_does_not_lead_keeps_its_lease_too() {
+    let bench = Bench::new();
+    bench.pass(EVERY).await;
+    let id = bench.lease.now().id;
+    assert!(id.is_some());
+    bench.lease.set_times(LeaseTimes { loop_wait: Duration::from_secs(5), ..times() });
+    for _ in 0..20 {
+        bench.pass(EVERY).await;
+    }
+    assert_eq!((bench.lease.now().id, bench.lease.now().key), (id, Lease::None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_ends_the_renewals_even_when_its_answer_is_lost() {
+    let bench = Bench::leading().await;
+    assert!(bench.lease.release().await.unwrap());
+    assert_eq!((bench.key(), bench.lease.now().key), (None, Lease::None));
+    bench.pass(EVERY * 10).await;
+    assert_eq!(bench.key(), None);
+
+    assert!(bench.lease.acquire().await.unwrap());
+    bench.store.set_fault(MemoryFault::AnswersLost);
+    assert!(bench.lease.release().await.unwrap_err().is_unknown());
+    assert_eq!((bench.key(), bench.lease.now().key), (None, Lease::None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_key_is_not_touched() {
+    let bench = Bench::leading().await;
+    bench.lease.forget().await;
+    bench.pass(EVERY).await;
+    assert_eq!(bench.lease.now().key, Lease::None);
+    assert_eq!(bench.notes.take(), []);
+    assert_eq!(bench.key().unwrap().0, "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_end_of_the_lease_hears_of_it_at_once() {
+    let bench = Bench::leading().await;
+    let lease = bench.lease.clone();
+    let waiting = tokio::spawn(async move { lease.runs_out().await });
+    bench.pass(EVERY).await;
+    assert!(!waiting.is_finished());
+    bench.server.put("leader", b"b", None);
+    bench.pass(EVERY).await;
+    tokio::time::timeout(Duration::from_secs(1), waiting).await.unwrap().unwrap();
+    bench.shutdown.cancel();
+    bench.task.await.unwrap();
+    assert!(bench.lease.acquire().await.is_err(), "the task has ended");
+}
