@@ -11,7 +11,7 @@ use pgward_core::decide::{DemoteMode, StartAs};
 use pgward_core::names::MemberName;
 use pgward_core::time::{BootInstant, fence_deadline};
 
-use crate::postgres::{Data, Stop};
+use crate::postgres::{Data, Postgres, Stop};
 use crate::store::{Condition, Refused};
 use crate::world::{Trouble, World};
 
@@ -32,17 +32,34 @@ pub(crate) struct Action {
 enum Step {
     Initdb,
     FinishBootstrap,
-    Copy { source: MemberName },
+    Copy {
+        source: MemberName,
+    },
     Spawn(StartAs),
     Promote,
-    AwaitPromotion { patience: BootInstant },
-    Demote { mode: DemoteMode, stop: Stop },
+    AwaitPromotion {
+        patience: BootInstant,
+    },
+    Demote {
+        mode: DemoteMode,
+        stop: Stop,
+    },
     StopImmediately,
     Recover,
-    Compare { leader: MemberName },
-    StopForRewind,
-    Rewind { source: MemberName },
-    Restart { upstream: Option<MemberName> },
+    Compare {
+        leader: MemberName,
+    },
+    StopForRewind {
+        source: MemberName,
+    },
+    /// From the postmaster that it has been connected to since the beginning.
+    Rewind {
+        source: MemberName,
+        process: u64,
+    },
+    Restart {
+        upstream: Option<MemberName>,
+    },
     Checkpoint,
 }
 
@@ -240,10 +257,7 @@ impl World {
     pub(crate) fn begin_rewind(&mut self, name: &MemberName, source: MemberName) {
         let within = self.pace.action(ActionKind::Start);
         self.agent_mut(name).local.state = PostgresState::Stopping;
-        self.begin(name, ActionKind::Rewind, Step::StopForRewind, within);
-        if let Some(action) = &mut self.agent_mut(name).action {
-            action.steps.push_back(Step::Rewind { source });
-        }
+        self.begin(name, ActionKind::Rewind, Step::StopForRewind { source }, within);
     }
 
     pub(crate) fn begin_restart(&mut self, name: &MemberName, upstream: Option<MemberName>) {
@@ -287,8 +301,8 @@ impl World {
                 let facts = self.node(name).postgres.compare(self.server_of(name, leader), self.now);
                 Then::End(Outcome::Divergence(Box::new(facts)))
             }
-            Step::StopForRewind => self.stop_for_rewind(name),
-            Step::Rewind { source } => Then::End(self.rewind(name, source, cancelled)),
+            Step::StopForRewind { source } => self.connect_for_rewind(name, source, cancelled),
+            Step::Rewind { source, process } => Then::End(self.rewind(name, source, *process, cancelled)),
             Step::Restart { upstream } => {
                 self.stop_server(name, Stop::Fast);
                 self.agent_mut(name).local.ended(PostgresState::Stopped);
@@ -493,30 +507,29 @@ impl World {
         Outcome::Done
     }
 
-    fn stop_for_rewind(&mut self, name: &MemberName) -> Then {
+    /// Stops the server and connects to the source, which has to be a primary with its checkpoint made by then.
+    fn connect_for_rewind(&mut self, name: &MemberName, source: &MemberName, cancelled: bool) -> Then {
         self.stop_server(name, Stop::Fast);
         self.agent_mut(name).local.ended(PostgresState::Stopped);
-        let within = self.pace.action(ActionKind::Rewind);
-        let queued = self.agent_mut(name).action.as_mut().and_then(|action| action.steps.pop_front());
-        match queued {
-            Some(step) => Then::Next(step, within),
-            None => Then::End(Outcome::Cancelled),
+        let now = self.now;
+        let primary = self.server_of(name, source).filter(|server| server.is_writable(now) && !cancelled);
+        let found =
+            primary.and_then(|server| Some((server.process.as_ref()?.id, server.data.as_ref()?.is_checkpointed)));
+        let Some((process, is_checkpointed)) = found else {
+            return Then::End(Outcome::SourceLost(format!("{source} is not reachable as a primary")));
+        };
+        if !is_checkpointed {
+            self.observer.report(format!("{name} rewinds from {source} before its checkpoint (INV-S21)"));
         }
+        Then::Next(Step::Rewind { source: source.clone(), process }, self.pace.action(ActionKind::Rewind))
     }
 
-    fn rewind(&mut self, name: &MemberName, source: &MemberName, cancelled: bool) -> Outcome {
-        if cancelled {
-            return Outcome::SourceLost("it was cancelled".to_owned());
-        }
-        let now = self.now;
-        let primary = self.server_of(name, source).filter(|source| source.is_writable(now));
-        let Some(from) = primary.and_then(|primary| primary.data.as_ref()) else {
-            return Outcome::SourceLost(format!("{source} is not reachable as a primary"));
+    fn rewind(&mut self, name: &MemberName, source: &MemberName, process: u64, cancelled: bool) -> Outcome {
+        let is_same = |server: &&Postgres| server.process.as_ref().is_some_and(|now| now.id == process);
+        let connected = self.server_of(name, source).filter(is_same).filter(|_| !cancelled);
+        let Some(from) = connected.and_then(|server| server.data.as_ref()) else {
+            return Outcome::SourceLost(format!("the connection to {source} was lost"));
         };
-        if !from.is_checkpointed {
-            self.observer.report(format!("{name} rewinds from {source} before its checkpoint (INV-S21)"));
-            return Outcome::Failed("the source has not checkpointed".to_owned());
-        }
         let rewound = from.copied(ControlState::InArchiveRecovery);
         self.node_mut(name).postgres.data = Some(rewound);
         self.tell(name.as_str(), &format!("has rewound from {source}"));
