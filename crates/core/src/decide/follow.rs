@@ -1,6 +1,6 @@
 //! Whom to stream from, and how to get there (section 15).
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Member};
 use crate::names::MemberName;
 
 use super::effect::{Decision, Effect};
@@ -15,10 +15,23 @@ pub fn upstream(me: &MemberName, tags: &OwnTags, _settings: &Settings, cluster: 
     if tags.nostream {
         return None; // NTF-1
     }
-    let wanted = tags.replicatefrom.as_deref().filter(|name| *name != me.as_str());
-    let cascading = wanted.and_then(|name| cluster.members.keys().find(|member| member.as_str() == name)); // NTF-3
+    let named = |name: &str| cluster.members.values().find(|member| member.name.as_str() == name);
+    let wanted = tags.replicatefrom.as_deref().filter(|name| *name != me.as_str()).and_then(named);
+    let usable = wanted.filter(|member| member.address().is_some() && !follows(cluster, member, me));
+    let cascading = usable.map(|member| &member.name); // NTF-3
     let leader = cluster.leader.as_ref().map(|leader| &leader.name); // NTF-4
     cascading.or(leader).filter(|name| *name != me).cloned() // NTF-5
+}
+
+/// INV-S22: true when `member` gets its WAL from `me` in the end, as far as the tags say.
+fn follows(cluster: &Cluster, member: &Member, me: &MemberName) -> bool {
+    let source = |member: &&Member| {
+        let leads = cluster.is_led_by(&member.name);
+        let name = member.replicatefrom().filter(|_| !leads)?;
+        cluster.members.values().find(|source| source.name.as_str() == name)
+    };
+    // As many steps as there are members: others may follow one another in a circle.
+    std::iter::successors(Some(member), source).take(cluster.members.len()).any(|member| member.name == *me)
 }
 
 /// FOL-2…14: another member holds the key.

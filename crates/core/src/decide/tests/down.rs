@@ -335,6 +335,11 @@ fn a_replica_follows_whoever_leads() {
     let led = || three(Some("b"), &[]);
     let with = |recovery| View { postgres: Postgres { recovery, ..postgres(MemberRole::Replica) }, ..replica(led()) };
     let b = || Some("b".parse().unwrap());
+    let circle = || {
+        let (c, value) = member("c", "replica");
+        let value = value.replacen('{', r#"{"tags":{"replicatefrom":"a"},"#, 1);
+        three(Some("b"), &[(c.as_str(), value.as_str())])
+    };
     for (name, view, effects, rule) in [
         ("nothing differs", with(RecoveryDiff::Same), &[][..], "OWN-7"),
         ("a reload is enough", with(RecoveryDiff::Reload), &[Effect::ReloadUpstream { upstream: b() }], "FOL-10"),
@@ -346,6 +351,27 @@ fn a_replica_follows_whoever_leads() {
                 ..with(RecoveryDiff::Reload)
             },
             &[Effect::ReloadUpstream { upstream: Some("c".parse().unwrap()) }],
+            "FOL-10",
+        ),
+        (
+            "not from a member whose address nobody can read",
+            View {
+                tags: OwnTags { replicatefrom: Some("c".to_owned()), ..OwnTags::default() },
+                ..View {
+                    store: Store::Current(Arc::new(three(Some("b"), &[("members/c", "{}")]))),
+                    ..with(RecoveryDiff::Reload)
+                }
+            },
+            &[Effect::ReloadUpstream { upstream: b() }],
+            "FOL-10",
+        ),
+        (
+            "not from a member that follows this one: neither would get any WAL",
+            View {
+                tags: OwnTags { replicatefrom: Some("c".to_owned()), ..OwnTags::default() },
+                ..View { store: Store::Current(Arc::new(circle())), ..with(RecoveryDiff::Reload) }
+            },
+            &[Effect::ReloadUpstream { upstream: b() }],
             "FOL-10",
         ),
         (
