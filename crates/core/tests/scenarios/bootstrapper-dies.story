@@ -1,5 +1,5 @@
-# The member that creates the cluster dies in the middle of it (QRK-11). Its announcement goes with its lease; another
-# member clears the claim and creates the cluster. The remains of the first attempt are never taken for the cluster.
+# The member that creates the cluster dies in the middle of it (QRK-11). Its claim goes with its lease, and another member
+# creates the cluster. The remains of the first attempt are never taken for the cluster (DIR-5).
 
 > members a b c
 > tick 500ms

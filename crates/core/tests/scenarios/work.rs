@@ -175,7 +175,15 @@ impl World {
     fn claim(&mut self, name: &MemberName) -> Result<(), Trouble> {
         let (me, lease) = (name.as_str(), self.lease_id(name)?);
         let alive = own(INTENT_ALIVE_KEY);
-        self.ask(name, |store, _| store.write(&alive, me, Condition::Absent, Some(lease)))?;
+        let announced = self.ask(name, |store, _| store.write(&alive, me, Condition::Absent, Some(lease)));
+        if announced == Err(Trouble::Refused(Refused::Conflict)) {
+            // Perhaps it is our own, left by an attempt whose answer was lost.
+            let known = self.picture().own.get(INTENT_ALIVE_KEY).filter(|known| known.value == me).cloned();
+            let unchanged = Condition::At(known.ok_or(Trouble::Refused(Refused::Conflict))?.revision);
+            self.ask(name, |store, _| store.write(&alive, me, unchanged, Some(lease)))?;
+        } else {
+            announced?;
+        }
         let claimed = self.ask(name, |store, _| store.write("initialize", "", Condition::Absent, Some(lease)));
         if claimed == Err(Trouble::Refused(Refused::Conflict)) {
             self.ask(name, |store, _| store.remove(&alive, Condition::Always))?;
@@ -364,10 +372,18 @@ impl World {
         local.role = MemberRole::Primary;
         let system_id = self.node(name).postgres.data.as_ref()?.system_id.clone()?;
         let unchanged = Condition::At(cluster.initialize_revision);
-        self.ask(name, |store, _| store.write("initialize", &system_id, unchanged, None)).ok()?;
+        let stored = self.ask(name, |store, _| store.write("initialize", &system_id, unchanged, None));
+        if stored == Err(Trouble::Unknown) {
+            // A write whose answer was lost is looked up before everything is undone.
+            let cluster = self.ask(name, |store, _| Ok(store.cluster())).ok()?;
+            (cluster.initialize.system_id() == Some(system_id.as_str())).then_some(())?;
+        } else {
+            stored.ok()?;
+        }
+        // From here on the cluster exists: what fails is repaired by the cycle.
         let config = pgward_core::json::compact(&self.agent(name).dynamic.document);
-        self.ask(name, |store, _| store.write("config", &config, Condition::Always, None)).ok()?;
-        self.take(name).ok()?;
+        let _ = self.ask(name, |store, _| store.write("config", &config, Condition::Always, None));
+        let _ = self.take(name);
         let process = self.node(name).postgres.process.as_ref().map(|process| process.id);
         self.protect(name, process);
         for key in [INTENT_ALIVE_KEY, INTENT_KEY] {
