@@ -18,6 +18,7 @@
 //! belongs to the network namespace: an agent that is restarted in another one cannot adopt it.
 
 mod client;
+mod duty;
 mod kill;
 mod process;
 mod protocol;
@@ -25,6 +26,7 @@ mod server;
 mod shelter;
 
 pub use client::{FencerError, FencerHandle, FencerSettings, Lost};
+pub use duty::Duty;
 pub use process::ProcessIdentity;
 pub use protocol::{Fencing, InvalidMessage, Orders, Refusal, State};
 pub use server::fencer_main;

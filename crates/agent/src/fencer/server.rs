@@ -22,12 +22,13 @@ use rustix::net::{
 use rustix::process::{Uid, geteuid};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
+use super::duty::Duty;
 use super::kill::{Outcome, Target, end_all, kill_all, rehearse};
 use super::process::{Held, Proc};
 use super::protocol::{Fencing, MESSAGE_BYTES_MAX, Numbered, Orders, Refusal, Reply, Request, State};
 use super::shelter::take_shelter;
 use super::{canonical_data_dir, socket_name};
-use crate::clock::boot_now;
+use pgward_store::boot_now;
 
 /// A fencer without an agent and without a deadline ends after this time: long enough for any restart of the agent.
 const IDLE_TIME: Duration = Duration::from_secs(300);
@@ -110,12 +111,9 @@ struct Fencer {
     agent: Option<OwnedFd>,
     /// When the last connection ended.
     alone_since: BootInstant,
-    state: State,
+    duty: Duty,
     /// The postmaster of the last orders, in our hands.
     postmaster: Option<Held>,
-    /// After the deadline: processes are left, or the agent is connected and silent, so perhaps frozen while it was
-    /// about to start PostgreSQL.
-    on_guard: bool,
     last_fencing: Option<Fencing>,
 }
 
@@ -152,9 +150,8 @@ impl Fencer {
             terminate,
             agent: None,
             alone_since: boot_now(),
-            state: State::Disarmed,
+            duty: Duty::default(),
             postmaster: None,
-            on_guard: false,
             last_fencing,
         };
         Ok((fencer, missing))
@@ -164,13 +161,17 @@ impl Fencer {
     fn run(mut self) {
         loop {
             let now = boot_now();
-            match self.state {
-                State::Armed(orders) if now >= orders.deadline => self.strike(orders),
-                State::Fenced if self.on_guard => self.keep_guard(),
+            match self.duty.state() {
+                State::Armed(_) => {
+                    if let Some(orders) = self.duty.overdue(now) {
+                        self.strike(orders);
+                    }
+                }
+                State::Fenced if self.duty.is_on_guard() => self.keep_guard(),
                 State::Disarmed | State::Fenced if self.agent.is_none() && now.since(self.alone_since) >= IDLE_TIME => {
                     return;
                 }
-                State::Disarmed | State::Fenced | State::Armed(_) => {}
+                State::Disarmed | State::Fenced => {}
             }
             let Some(ready) = self.wait() else { continue };
             if ready.connection {
@@ -188,9 +189,9 @@ impl Fencer {
 
     /// Waits for a message, a connection, a signal or the next thing that is due; `None` when interrupted.
     fn wait(&self) -> Option<Ready> {
-        let due = match self.state {
+        let due = match self.duty.state() {
             State::Armed(orders) => Some(orders.deadline),
-            State::Fenced if self.on_guard => Some(boot_now() + GUARD_PAUSE),
+            State::Fenced if self.duty.is_on_guard() => Some(boot_now() + GUARD_PAUSE),
             State::Disarmed | State::Fenced if self.agent.is_none() => Some(self.alone_since + IDLE_TIME),
             State::Disarmed | State::Fenced => None,
         };
@@ -259,7 +260,7 @@ impl Fencer {
                 (0, Err(Refusal::NotUnderstood))
             }
         };
-        let reply = Reply { refused: done.err(), state: self.state, last_fencing: self.last_fencing };
+        let reply = Reply { refused: done.err(), state: self.duty.state(), last_fencing: self.last_fencing };
         let reply = Numbered { number, body: reply }.to_string();
         if let Some(agent) = &self.agent
             && send(agent, reply.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL).is_err()
@@ -271,21 +272,19 @@ impl Fencer {
     }
 
     fn obey(&mut self, request: Request) -> Result<Flow, Refusal> {
-        // The agent is awake, and this reply tells it about the last fencing: it starts nothing out of ignorance.
-        if self.state == State::Fenced {
-            self.on_guard = false;
-        }
+        self.duty.hear();
         match request {
             Request::Arm(orders) => {
                 self.arm(orders)?;
                 Ok(Flow::Continue)
             }
             Request::Disarm => {
-                (self.state, self.postmaster) = (State::Disarmed, None);
+                self.duty.disarm();
+                self.postmaster = None;
                 Ok(Flow::Continue)
             }
             Request::Status => Ok(Flow::Continue),
-            Request::Quit => match self.state {
+            Request::Quit => match self.duty.state() {
                 State::Armed(_) => Err(Refusal::Armed),
                 State::Disarmed | State::Fenced => Ok(Flow::End),
             },
@@ -293,9 +292,8 @@ impl Fencer {
     }
 
     fn arm(&mut self, orders: Orders) -> Result<(), Refusal> {
-        if boot_now() >= orders.deadline {
-            return Err(Refusal::DeadlinePassed);
-        }
+        let mut duty = self.duty;
+        duty.arm(orders, boot_now())?;
         if self.postmaster.as_ref().map(|held| held.identity) != orders.postmaster {
             let held = orders.postmaster.map(|identity| Held::open(&self.proc, identity)).transpose()?;
             if let Some(held) = &held
@@ -305,7 +303,7 @@ impl Fencer {
             }
             self.postmaster = held;
         }
-        self.state = State::Armed(orders);
+        self.duty = duty;
         Ok(())
     }
 
@@ -320,8 +318,7 @@ impl Fencer {
     /// The deadline has passed.
     fn strike(&mut self, orders: Orders) {
         let outcome = end_all(&self.proc, &self.target());
-        self.state = State::Fenced;
-        self.on_guard = outcome.left > 0 || self.agent.is_some();
+        self.duty.struck(outcome.left > 0, self.agent.is_some());
         self.report(orders.deadline, orders.epoch, outcome);
     }
 
@@ -329,7 +326,7 @@ impl Fencer {
     fn keep_guard(&mut self) {
         let started = boot_now();
         let (killed, left) = kill_all(&self.proc, &self.target(), GUARD_TIME);
-        self.on_guard = left > 0 || self.agent.is_some();
+        self.duty.struck(left > 0, self.agent.is_some());
         let was_left = self.last_fencing.map_or(0, |fencing| fencing.left);
         if left != was_left || killed > was_left {
             let (deadline, epoch) =
@@ -360,7 +357,7 @@ impl Fencer {
     fn may_end(&mut self) -> bool {
         let mut signals = [0; 16];
         let _ = io::Read::read(&mut self.terminate, &mut signals);
-        match self.state {
+        match self.duty.state() {
             State::Armed(_) => {
                 log("asked to end; does not, because a deadline is set");
                 false
