@@ -49,6 +49,8 @@ struct State {
     leases: BTreeMap<i64, Lease>,
     leases_granted: i64,
     clients: Vec<ClientState>,
+    /// The cluster at a revision: it is asked for more often than it changes.
+    read: Mutex<Option<Arc<Cluster>>>,
 }
 
 #[derive(Debug)]
@@ -103,6 +105,25 @@ impl MemoryServer {
     /// When the next lease ends, if there is one.
     pub fn next_lease_end(&self) -> Option<BootInstant> {
         self.state().next_lease_to_end().map(|(_, end)| end)
+    }
+
+    /// The newest revision.
+    pub fn revision(&self) -> Revision {
+        Revision(self.state().revision)
+    }
+
+    /// The cluster as it is stored now.
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.state().cluster()
+    }
+
+    /// The store elects a leader at `now`: no lease has ended since the last call, and each counts anew from here, as in
+    /// etcd, whose new leader does not know when the old one had extended it.
+    pub fn elect(&self, now: BootInstant) {
+        let mut state = self.state();
+        state.now = state.now.max(now);
+        let now = state.now;
+        state.leases.values_mut().for_each(|lease| lease.end = now + lease.ttl);
     }
 
     /// All keys in their order.
@@ -189,7 +210,16 @@ impl State {
     }
 
     fn cluster(&self) -> Arc<Cluster> {
-        Arc::new(Cluster::from_keys(Revision(self.revision), self.keys.values().cloned()))
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let revision = Revision(self.revision);
+        match &*read {
+            Some(cluster) if cluster.revision == revision => Arc::clone(cluster),
+            Some(_) | None => {
+                let cluster = Arc::new(Cluster::from_keys(revision, self.keys.values().cloned()));
+                *read = Some(Arc::clone(&cluster));
+                cluster
+            }
+        }
     }
 
     fn publish_all(&self, has_changed: bool) {
