@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::boot_now;
+use crate::host::Host;
 
 /// What a running action shares with the cycle.
 #[derive(Clone, Default)]
@@ -42,19 +42,19 @@ pub(crate) struct Actions {
     beside: Option<Running>,
     ended: mpsc::Receiver<Finished>,
     report: mpsc::Sender<Finished>,
+    host: Arc<dyn Host>,
 }
 
 /// Actions report once each and at most two run.
 const REPORTS: usize = 4;
 
-impl Default for Actions {
-    fn default() -> Self {
-        let (report, ended) = mpsc::channel(REPORTS);
-        Actions { running: None, beside: None, ended, report }
-    }
-}
-
 impl Actions {
+    /// Nothing runs yet.
+    pub(crate) fn new(host: Arc<dyn Host>) -> Self {
+        let (report, ended) = mpsc::channel(REPORTS);
+        Actions { running: None, beside: None, ended, report, host }
+    }
+
     /// Starts an action. The caller has made sure that none runs.
     pub(crate) fn start<F>(&mut self, kind: ActionKind, work: impl FnOnce(Progress) -> F)
     where
@@ -62,12 +62,12 @@ impl Actions {
     {
         let progress = Progress::default();
         let (report, work) = (self.report.clone(), work(progress.clone()));
-        let task = tokio::spawn(async move {
+        let task = self.host.spawn(Box::pin(async move {
             let outcome = work.await;
             // The cycle that would read it is gone only when the agent ends.
             let _ = report.send(Finished { kind, outcome }).await;
-        });
-        let running = Running { kind, since: boot_now(), progress, task };
+        }));
+        let running = Running { kind, since: self.host.boot_now(), progress, task };
         match kind {
             ActionKind::Checkpoint => self.beside = Some(running),
             ActionKind::Bootstrap

@@ -10,7 +10,8 @@ use pgward_core::cluster::Revision;
 use pgward_core::time::{BootInstant, fence_deadline};
 use tracing::{error, warn};
 
-use crate::fencer::{FencerError, FencerHandle, FencerSettings, Lost, State as FencerState};
+use crate::fencer::{FencerError, FencerHandle, FencerSettings, Lost};
+use crate::host::BoxFuture;
 
 /// What the fencer shall kill at the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,50 +28,59 @@ pub enum Protected {
 }
 
 struct State {
-    fencer: Keeper,
+    fencer: Arc<dyn Fencer>,
     protected: Option<Protected>,
     deadline: Option<(BootInstant, Revision)>,
     /// A former agent has armed the fencer, and nothing was ordered since.
     is_inherited: bool,
 }
 
-/// Who keeps the deadline.
-#[derive(Clone)]
-enum Keeper {
-    Process(FencerHandle),
-    /// Notes what it is told.
-    #[cfg(test)]
-    Notes(tests::Notes),
+/// Who keeps the deadline: production has the fencer process, [`FencerHandle`].
+pub trait Fencer: Send + Sync {
+    /// Kills what is protected at the deadline. Returns when that is certain.
+    fn arm(&self, order: Order) -> BoxFuture<'_, Result<(), FencerError>>;
+    /// Kills nothing.
+    fn disarm(&self) -> BoxFuture<'_, Result<(), FencerError>>;
+    /// Resolves when it is lost.
+    fn lost(&self) -> BoxFuture<'_, Lost>;
+    /// Another one in place of one that ended.
+    fn replacement(&self) -> BoxFuture<'_, Result<Arc<dyn Fencer>, FencerError>>;
 }
 
-impl Keeper {
-    async fn arm(&self, order: &Order) -> Result<(), FencerError> {
-        match (self, order.protected) {
-            (Keeper::Process(fencer), Protected::BeforeStart) => {
-                fencer.arm_before_start(order.deadline, order.epoch).await
+/// The process, and how to start another one.
+pub struct FencerProcess {
+    /// It.
+    pub handle: FencerHandle,
+    /// How it was started.
+    pub settings: FencerSettings,
+}
+
+impl Fencer for FencerProcess {
+    fn arm(&self, order: Order) -> BoxFuture<'_, Result<(), FencerError>> {
+        Box::pin(async move {
+            match order.protected {
+                Protected::BeforeStart => self.handle.arm_before_start(order.deadline, order.epoch).await,
+                Protected::Postmaster { pid, start_ticks } => {
+                    self.handle.arm(pid, start_ticks, order.deadline, order.epoch).await
+                }
             }
-            (Keeper::Process(fencer), Protected::Postmaster { pid, start_ticks }) => {
-                fencer.arm(pid, start_ticks, order.deadline, order.epoch).await
-            }
-            #[cfg(test)]
-            (Keeper::Notes(notes), _) => notes.arm(order),
-        }
+        })
     }
 
-    async fn disarm(&self) -> Result<(), FencerError> {
-        match self {
-            Keeper::Process(fencer) => fencer.disarm().await,
-            #[cfg(test)]
-            Keeper::Notes(notes) => notes.disarm(),
-        }
+    fn disarm(&self) -> BoxFuture<'_, Result<(), FencerError>> {
+        Box::pin(self.handle.disarm())
     }
 
-    async fn lost(&self) -> Lost {
-        match self {
-            Keeper::Process(fencer) => fencer.lost().await,
-            #[cfg(test)]
-            Keeper::Notes(_) => std::future::pending().await,
-        }
+    fn lost(&self) -> BoxFuture<'_, Lost> {
+        Box::pin(self.handle.lost())
+    }
+
+    fn replacement(&self) -> BoxFuture<'_, Result<Arc<dyn Fencer>, FencerError>> {
+        Box::pin(async {
+            let settings = self.settings.clone();
+            let handle = FencerHandle::start_or_adopt(settings.clone()).await?;
+            Ok(Arc::new(FencerProcess { handle, settings }) as Arc<dyn Fencer>)
+        })
     }
 }
 
@@ -93,37 +103,33 @@ pub enum NotFenced {
     Fencer(#[from] FencerError),
 }
 
-/// What to arm, and with which fencer.
-struct Order {
-    fencer: Keeper,
-    protected: Protected,
-    deadline: BootInstant,
-    epoch: Revision,
+/// What the fencer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// What to kill.
+    pub protected: Protected,
+    /// When.
+    pub deadline: BootInstant,
+    /// The leadership that ends then.
+    pub epoch: Revision,
 }
 
 /// How often an order is given that the fencer does not acknowledge: a machine under load may be slow for a moment.
 const ATTEMPTS: usize = 3;
 
-impl Order {
-    async fn give(self) -> Result<(), FencerError> {
-        for _ in 1..ATTEMPTS {
-            match self.fencer.arm(&self).await {
-                Err(FencerError::Unacknowledged) => {}
-                given => return given,
-            }
+async fn give((fencer, order): (Arc<dyn Fencer>, Order)) -> Result<(), FencerError> {
+    for _ in 1..ATTEMPTS {
+        match fencer.arm(order).await {
+            Err(FencerError::Unacknowledged) => {}
+            given => return given,
         }
-        self.fencer.arm(&self).await
     }
+    fencer.arm(order).await
 }
 
 impl Fence {
-    /// A fence that protects nothing yet.
-    pub fn new(fencer: FencerHandle) -> Self {
-        let is_inherited = matches!(fencer.adopted_state(), FencerState::Armed(_));
-        Fence::with(Keeper::Process(fencer), is_inherited)
-    }
-
-    fn with(fencer: Keeper, is_inherited: bool) -> Self {
+    /// A fence that protects nothing yet. `is_inherited`: a former agent has armed the fencer.
+    pub fn new(fencer: Arc<dyn Fencer>, is_inherited: bool) -> Self {
         let state = State { fencer, protected: None, deadline: None, is_inherited };
         Fence { state: Arc::new(Mutex::new(state)), turn: Arc::default() }
     }
@@ -132,13 +138,13 @@ impl Fence {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) -> Option<Order> {
+    fn change(&self, change: impl FnOnce(&mut State)) -> Option<(Arc<dyn Fencer>, Order)> {
         let mut state = self.lock();
         change(&mut state);
         let (deadline, epoch) = state.deadline?;
-        let order = Order { fencer: state.fencer.clone(), protected: state.protected?, deadline, epoch };
+        let order = Order { protected: state.protected?, deadline, epoch };
         state.is_inherited = false;
-        Some(order)
+        Some((Arc::clone(&state.fencer), order))
     }
 
     /// Protects a server: at the deadline of the lease the fencer kills it.
@@ -148,7 +154,7 @@ impl Fence {
     pub async fn protect(&self, protected: Protected) -> Result<(), NotFenced> {
         let _turn = self.turn.lock().await;
         match self.change(|state| state.protected = Some(protected)) {
-            Some(order) => Ok(order.give().await?),
+            Some(order) => Ok(give(order).await?),
             None => Err(NotFenced::NoLease),
         }
     }
@@ -158,7 +164,7 @@ impl Fence {
         let _turn = self.turn.lock().await;
         let deadline = (fence_deadline(sent, ttl), epoch);
         if let Some(order) = self.change(|state| state.deadline = Some(deadline))
-            && let Err(problem) = order.give().await
+            && let Err(problem) = give(order).await
         {
             // The old deadline stays armed, which is safe; the agent replaces a fencer that is gone.
             error!(error = %problem, "the fencer was not told of the renewed lease");
@@ -170,7 +176,7 @@ impl Fence {
         let _turn = self.turn.lock().await;
         let (fencer, protected, is_inherited) = {
             let mut state = self.lock();
-            (state.fencer.clone(), state.protected.take(), std::mem::take(&mut state.is_inherited))
+            (Arc::clone(&state.fencer), state.protected.take(), std::mem::take(&mut state.is_inherited))
         };
         if protected.is_none() && !is_inherited {
             return;
@@ -191,7 +197,7 @@ impl Fence {
 
     /// Resolves when the fencer is lost.
     pub async fn lost(&self) -> Lost {
-        let fencer = self.lock().fencer.clone();
+        let fencer = Arc::clone(&self.lock().fencer);
         fencer.lost().await
     }
 
@@ -199,11 +205,12 @@ impl Fence {
     ///
     /// # Errors
     /// When none can be started: PostgreSQL must not stay writable then.
-    pub async fn replace(&self, settings: FencerSettings) -> Result<(), NotFenced> {
-        let fencer = FencerHandle::start_or_adopt(settings).await?;
+    pub async fn replace(&self) -> Result<(), NotFenced> {
+        let ended = Arc::clone(&self.lock().fencer);
+        let fencer = ended.replacement().await?;
         let _turn = self.turn.lock().await;
-        match self.change(|state| state.fencer = Keeper::Process(fencer)) {
-            Some(order) => Ok(order.give().await?),
+        match self.change(|state| state.fencer = fencer) {
+            Some(order) => Ok(give(order).await?),
             None => Ok(()),
         }
     }
@@ -225,14 +232,6 @@ pub(crate) mod tests {
     }
 
     impl Notes {
-        pub(super) fn arm(&self, order: &Order) -> Result<(), FencerError> {
-            self.note(Note::Armed(order.protected, order.deadline))
-        }
-
-        pub(super) fn disarm(&self) -> Result<(), FencerError> {
-            self.note(Note::Disarmed)
-        }
-
         fn note(&self, note: Note) -> Result<(), FencerError> {
             if *self.1.lock().unwrap() {
                 return Err(FencerError::Unacknowledged);
@@ -256,7 +255,25 @@ pub(crate) mod tests {
         /// A fence without a process.
         pub(crate) fn noting(is_inherited: bool) -> (Fence, Notes) {
             let notes = Notes::default();
-            (Fence::with(Keeper::Notes(notes.clone()), is_inherited), notes)
+            (Fence::new(Arc::new(notes.clone()), is_inherited), notes)
+        }
+    }
+
+    impl Fencer for Notes {
+        fn arm(&self, order: Order) -> BoxFuture<'_, Result<(), FencerError>> {
+            Box::pin(async move { self.note(Note::Armed(order.protected, order.deadline)) })
+        }
+
+        fn disarm(&self) -> BoxFuture<'_, Result<(), FencerError>> {
+            Box::pin(async { self.note(Note::Disarmed) })
+        }
+
+        fn lost(&self) -> BoxFuture<'_, Lost> {
+            Box::pin(std::future::pending())
+        }
+
+        fn replacement(&self) -> BoxFuture<'_, Result<Arc<dyn Fencer>, FencerError>> {
+            Box::pin(async { Err(FencerError::Unacknowledged) })
         }
     }
 

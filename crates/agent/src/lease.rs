@@ -9,6 +9,7 @@
 //!   by itself (DCS-2);
 //! - every confirmed renewal is told to the fencer before it is told to anybody else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pgward_core::cluster::LeaseId;
@@ -21,8 +22,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::clock::boot_now;
 use crate::fence::Fence;
+use crate::host::Host;
 
 /// The times that the lease is kept by; from the dynamic configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,9 +81,20 @@ pub struct LeaseHandle {
     state: watch::Receiver<LeaseState>,
     permit: watch::Sender<BootInstant>,
     times: watch::Sender<LeaseTimes>,
+    host: Arc<dyn Host>,
 }
 
 impl LeaseHandle {
+    /// Now on the clock that the lease is counted on.
+    pub fn boot_now(&self) -> BootInstant {
+        self.host.boot_now()
+    }
+
+    /// True when so much of the lease is left that something may be begun under it (PRO-12).
+    pub fn is_safe(&self) -> bool {
+        self.now().key.is_safe(self.boot_now())
+    }
+
     /// The newest state; wakes at every change.
     pub fn state(&self) -> watch::Receiver<LeaseState> {
         self.state.clone()
@@ -138,10 +150,12 @@ impl LeaseHandle {
         let mut state = self.state();
         loop {
             let deadline = state.borrow_and_update().key.demote_at();
-            let Some(left) = deadline.map(|deadline| deadline.since(boot_now())).filter(|left| !left.is_zero()) else {
+            let Some(left) = deadline.map(|deadline| deadline.since(self.boot_now())).filter(|left| !left.is_zero())
+            else {
                 return;
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(left) => {}
                 changed = state.changed() => if changed.is_err() {
                     // A task that has ended renews nothing: what is left of the lease is all there is.
@@ -177,15 +191,16 @@ pub struct LeaseKeeper<S> {
     was_permitted: bool,
     /// The ttl that the present lease was asked for with; the store may have rounded it.
     asked_for: Option<Duration>,
+    host: Arc<dyn Host>,
 }
 
 impl<S: Store> LeaseKeeper<S> {
     /// A keeper that holds nothing yet, and the handle to it.
-    pub fn new(store: S, me: MemberName, fence: Fence, times: LeaseTimes) -> (Self, LeaseHandle) {
+    pub fn new(store: S, me: MemberName, fence: Fence, times: LeaseTimes, host: Arc<dyn Host>) -> (Self, LeaseHandle) {
         let (command_sender, commands) = mpsc::channel(QUEUE);
         let (state, state_receiver) = watch::channel(LeaseState { id: None, key: Lease::None, error: None });
         // Until the first cycle has run, the task may get a lease and keep it for one ttl.
-        let (permit_sender, permit) = watch::channel(boot_now() + times.ttl);
+        let (permit_sender, permit) = watch::channel(host.boot_now() + times.ttl);
         let (times_sender, times) = watch::channel(times);
         let keeper = LeaseKeeper {
             store,
@@ -198,9 +213,15 @@ impl<S: Store> LeaseKeeper<S> {
             next: Instant::now(),
             was_permitted: true,
             asked_for: None,
+            host: Arc::clone(&host),
         };
-        let handle =
-            LeaseHandle { commands: command_sender, state: state_receiver, permit: permit_sender, times: times_sender };
+        let handle = LeaseHandle {
+            commands: command_sender,
+            state: state_receiver,
+            permit: permit_sender,
+            times: times_sender,
+            host,
+        };
         (keeper, handle)
     }
 
@@ -236,7 +257,7 @@ impl<S: Store> LeaseKeeper<S> {
     async fn keep(&mut self) {
         let times = self.times();
         self.next = Instant::now() + times.renew_every();
-        if boot_now() >= *self.permit.borrow() {
+        if self.host.boot_now() >= *self.permit.borrow() {
             if std::mem::take(&mut self.was_permitted) {
                 warn!("the cycle has not reported for too long: the lease is not renewed any more");
             }

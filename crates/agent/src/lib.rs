@@ -6,20 +6,23 @@
 
 mod action;
 mod cache;
-pub mod clock;
 mod cycle;
 pub mod fence;
 pub mod fencer;
+pub mod host;
 pub mod http;
 pub mod lease;
-mod local;
+pub mod local;
 mod operations;
-mod peers;
+mod parts;
+pub mod peers;
 mod record;
 pub mod rest;
 mod run;
-mod server;
+pub mod server;
 mod work;
 
+pub use cycle::{Cycle, Ended};
+pub use parts::Parts;
 pub use record::COMPATIBLE_VERSION;
 pub use run::{AgentError, etcd_options, run};

@@ -4,65 +4,71 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgward_core::cluster::{MemberRole, PostgresState};
 use pgward_core::time::BootInstant;
-use pgward_postgres::Postmaster;
+
+use crate::host::Host;
 
 /// The state that actions change and the cycle reads.
 #[derive(Clone)]
-pub(crate) struct Local(Arc<Mutex<LocalState>>);
+pub struct Local<P> {
+    state: Arc<Mutex<LocalState<P>>>,
+    host: Arc<dyn Host>,
+}
 
 /// See [`Local`].
 #[derive(Clone)]
-pub(crate) struct LocalState {
+pub struct LocalState<P> {
     /// What PostgreSQL is doing, as far as we made it so or saw it.
     pub state: PostgresState,
     /// The cached role (IN-P2).
     pub role: MemberRole,
     /// The postmaster seen last.
-    pub postmaster: Option<Postmaster>,
+    pub postmaster: Option<P>,
     /// When the present start began.
     pub starting_since: Option<BootInstant>,
     /// This agent has started the server, or has managed it for a cycle (DIR-8).
     pub managed: bool,
 }
 
-impl Local {
+impl<P: Clone> Local<P> {
     /// Nothing known yet.
-    pub(crate) fn new(role: MemberRole) -> Self {
-        Local(Arc::new(Mutex::new(LocalState {
+    pub fn new(role: MemberRole, host: Arc<dyn Host>) -> Self {
+        let state = Arc::new(Mutex::new(LocalState {
             state: PostgresState::Stopped,
             role,
             postmaster: None,
             starting_since: None,
             managed: false,
-        })))
+        }));
+        Local { state, host }
     }
 
-    fn lock(&self) -> MutexGuard<'_, LocalState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, LocalState<P>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A copy of the present state.
-    pub(crate) fn get(&self) -> LocalState {
+    pub fn get(&self) -> LocalState<P> {
         self.lock().clone()
     }
 
     /// Changes it.
-    pub(crate) fn update(&self, change: impl FnOnce(&mut LocalState)) {
+    pub fn update(&self, change: impl FnOnce(&mut LocalState<P>)) {
         change(&mut self.lock());
     }
 
     /// Sets what PostgreSQL is doing.
-    pub(crate) fn set_state(&self, state: PostgresState) {
+    pub fn set_state(&self, state: PostgresState) {
         self.lock().state = state;
     }
 
     /// Sets the role.
-    pub(crate) fn set_role(&self, role: MemberRole) {
+    pub fn set_role(&self, role: MemberRole) {
         self.lock().role = role;
     }
 
     /// A postmaster was spawned.
-    pub(crate) fn started(&self, postmaster: Postmaster, now: BootInstant) {
+    pub fn started(&self, postmaster: P) {
+        let now = self.host.boot_now();
         let mut local = self.lock();
         local.state = PostgresState::Starting;
         local.postmaster = Some(postmaster);
@@ -71,14 +77,14 @@ impl Local {
     }
 
     /// The server accepts connections.
-    pub(crate) fn accepts(&self) {
+    pub fn accepts(&self) {
         let mut local = self.lock();
         local.state = PostgresState::Running;
         local.starting_since = None;
     }
 
     /// The postmaster is gone; `state` says why.
-    pub(crate) fn ended(&self, state: PostgresState) {
+    pub fn ended(&self, state: PostgresState) {
         let mut local = self.lock();
         local.state = state;
         local.postmaster = None;

@@ -8,26 +8,26 @@ use pgward_core::decide::peers::PeerPoll;
 use pgward_store::{Condition, Key, Store, StoreError};
 use tokio::sync::{Notify, watch};
 
-use crate::http::{HttpClient, poll_peers};
+use crate::peers::Peers;
 use crate::rest::view::ServerFacts;
 use crate::rest::{NodeView, OperationFuture, Operations};
 use crate::server::Server;
 
 /// The doors of this agent.
-pub(crate) struct Doors<S> {
+pub(crate) struct Doors<S, L> {
     /// The store.
     pub store: S,
     /// Asks other members.
-    pub peers: HttpClient,
+    pub peers: Arc<dyn Peers>,
     /// Wakes the cycle.
     pub wake: Arc<Notify>,
     /// The local server.
-    pub server: Server,
+    pub server: L,
     /// What the cycle published last.
     pub node: watch::Receiver<NodeView>,
 }
 
-impl<S: Store> Doors<S> {
+impl<S: Store, L: Server> Doors<S, L> {
     /// Budget of one request to the store.
     fn within(&self) -> Duration {
         let node = self.node.borrow();
@@ -36,7 +36,7 @@ impl<S: Store> Doors<S> {
     }
 }
 
-impl<S: Store> Operations for Doors<S> {
+impl<S: Store, L: Server> Operations for Doors<S, L> {
     fn read_cluster(&self) -> OperationFuture<'_, Result<Arc<Cluster>, StoreError>> {
         Box::pin(self.store.read(self.within()))
     }
@@ -50,7 +50,7 @@ impl<S: Store> Operations for Doors<S> {
     }
 
     fn poll_peers<'a>(&'a self, members: Vec<&'a Member>) -> OperationFuture<'a, PeerPoll> {
-        Box::pin(poll_peers(&self.peers, members))
+        self.peers.poll(members)
     }
 
     fn fresh_facts(&self) -> OperationFuture<'_, Option<ServerFacts>> {

@@ -1,34 +1,30 @@
 //! Wires the parts of an agent, runs them, and takes them down in order.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgward_core::cluster::{Cluster, MemberRole};
+use pgward_core::cluster::Cluster;
 use pgward_core::config::{BasicAuth, DynamicConfig, InvalidDynamicConfig, LocalConfig};
-use pgward_core::decide::Memory;
-use pgward_core::decide::view::Lease;
 use pgward_store::{EtcdOptions, EtcdStore, Store, StoreError, StoreView};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::action::Actions;
 use crate::cache;
-use crate::cycle::{Cycle, Ended, lease_times};
-use crate::fence::Fence;
-use crate::fencer::{FencerError, FencerHandle, FencerSettings};
+use crate::cycle::Ended;
+use crate::fence::{Fence, FencerProcess};
+use crate::fencer::{FencerError, FencerHandle, FencerSettings, State as FencerState};
+use crate::host::System;
 use crate::http::{ClientTls, HttpClient, ServerVerification, TlsError};
-use crate::lease::LeaseKeeper;
-use crate::local::Local;
 use crate::operations::Doors;
+use crate::parts::Parts;
 use crate::record::COMPATIBLE_VERSION;
 use crate::rest::{NodeView, RestConfig, RestError, RestServer};
-use crate::server::Server;
+use crate::server::LocalServer;
 
 /// Why the agent could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +104,8 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     if let Some(fencing) = fencer.last_fencing() {
         warn!(?fencing, "the fencer has killed PostgreSQL before this start");
     }
-    let fence = Fence::new(fencer);
+    let is_inherited = matches!(fencer.adopted_state(), FencerState::Armed(_));
+    let fence = Fence::new(Arc::new(FencerProcess { handle: fencer, settings: fencer_settings }), is_inherited);
     let peers = HttpClient::new(peer_auth(&config), peer_tls(&config))?;
 
     let bootstrap = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
@@ -118,13 +115,13 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         Some(kept) => kept,
         None => DynamicConfig::from_map(&bootstrap)?,
     });
-    let server = Server::new(Arc::clone(&config), &dynamic, program);
+    let server = LocalServer::new(Arc::clone(&config), &dynamic, program);
     let (node, node_view) =
         watch::channel(NodeView::unseen(config.name.clone(), config.scope.clone(), COMPATIBLE_VERSION.to_owned()));
     let wake = Arc::new(Notify::new());
     let doors = Arc::new(Doors {
         store: store.clone(),
-        peers: peers.clone(),
+        peers: Arc::new(peers.clone()),
         wake: Arc::clone(&wake),
         server: server.clone(),
         node: node_view.clone(),
@@ -144,41 +141,19 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     };
     refuse_duplicate(&config, &cluster, &peers).await?;
 
-    let times = lease_times(&dynamic);
-    let (keeper, lease) = LeaseKeeper::new(store.clone(), config.name.clone(), fence.clone(), times);
-    parts.spawn(keeper.run(parts_shutdown.clone()));
-    let role = guess_role(&server);
-    let decided_on = store_view.borrow().clone();
-    let cycle = Cycle {
+    let (keeper, cycle) = Parts {
         config: Arc::clone(&config),
         dynamic,
-        dynamic_revision: None,
-        decided_on,
-        decided_lease: Lease::None,
-        store: store.clone(),
-        store_view,
-        lease,
-        fence,
-        fencer_settings,
-        fencer_due: Instant::now(),
+        store,
         server,
-        local: Local::new(role),
-        peers,
-        memory: Memory::default(),
-        actions: Actions::default(),
-        finished: Vec::new(),
-        poll: None,
+        fence,
+        peers: Arc::new(peers),
+        host: Arc::new(System),
         node,
         wake,
-        published: Default::default(),
-        last_seen: None,
-        warned: HashSet::new(),
-        last_reason: None,
-        last_effects: Vec::new(),
-        last_problem: None,
-        next_tick: Instant::now(),
-        server_config_due: true,
-    };
+    }
+    .assemble();
+    parts.spawn(keeper.run(parts_shutdown.clone()));
     let mut cycle = tokio::spawn(cycle.run(cycle_shutdown.clone()));
     info!(name = %config.name, scope = %config.scope, "the agent runs");
 
@@ -254,20 +229,6 @@ async fn refuse_duplicate(config: &LocalConfig, cluster: &Cluster, peers: &HttpC
     match peers.request(hyper::Method::GET, &liveness, None, DUPLICATE_LIMIT).await {
         Ok(_) => Err(AgentError::DuplicateName { name: config.name.to_string(), api_url: api_url.to_owned() }),
         Err(_) => Ok(()),
-    }
-}
-
-/// The role that the data directory suggests, before anything is known (management of states, section 1).
-fn guess_role(server: &Server) -> MemberRole {
-    let instance = server.instance();
-    if instance.control_quick_look().is_none() {
-        MemberRole::Uninitialized
-    } else if instance.has_signal_file() {
-        MemberRole::Replica
-    } else if instance.postmaster().ok().flatten().is_some() {
-        MemberRole::Primary
-    } else {
-        MemberRole::Demoted
     }
 }
 

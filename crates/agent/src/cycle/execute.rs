@@ -9,16 +9,15 @@ use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use super::{Cycle, Pass};
-use crate::clock::boot_now;
 use crate::fence::{NotFenced, Protected};
 use crate::peers;
-use crate::server::Seen;
+use crate::server::{Postmaster, Seen, Server};
 use crate::work;
 
 /// Pause before what failed is decided anew, when nothing happens before.
 pub(super) const RETRY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
-impl<S: Store> Cycle<S> {
+impl<S: Store, L: Server> Cycle<S, L> {
     /// Runs the effects in their order; the first that fails drops the rest.
     pub(super) async fn execute(&mut self, decision: &Decision, view: &View) -> Pass {
         let mut again = false;
@@ -40,7 +39,7 @@ impl<S: Store> Cycle<S> {
                         warn!(?effect, error = %problem, "could not be carried out; decides anew");
                     }
                     self.last_problem = Some(problem);
-                    let soon = Some(boot_now() + RETRY_PAUSE);
+                    let soon = Some(self.host.boot_now() + RETRY_PAUSE);
                     return Pass::Settled(decision.clone().and_wake_at(soon).wake_at);
                 }
             }
@@ -58,7 +57,7 @@ impl<S: Store> Cycle<S> {
             Lease::Held { epoch, .. } => Some(*epoch),
             Lease::None | Lease::NotOurs { .. } => None,
         };
-        effect.needs_lease() && (epoch != decision.epoch || !lease.is_safe(boot_now()))
+        effect.needs_lease() && (epoch != decision.epoch || !lease.is_safe(self.host.boot_now()))
     }
 
     async fn carry_out(&mut self, effect: &Effect, view: &View) -> Result<Next, Problem> {
@@ -104,7 +103,7 @@ impl<S: Store> Cycle<S> {
                 let SeenStore::Current(cluster) = &view.store else {
                     return Err(Problem::Lost("the store is not known any more"));
                 };
-                self.poll = Some(peers::poll(&self.peers, cluster, &self.memory, members).await);
+                self.poll = Some(peers::poll(&*self.peers, cluster, &self.memory, members).await);
             }
             Effect::CancelAction => {
                 self.actions.cancel();
@@ -257,7 +256,7 @@ impl<S: Store> Cycle<S> {
     }
 
     /// What it takes to step down.
-    pub(super) fn demotion(&self, mode: DemoteMode, view: &View) -> work::Demote<S> {
+    pub(super) fn demotion(&self, mode: DemoteMode, view: &View) -> work::Demote<S, L> {
         work::Demote {
             mode,
             server: self.server.clone(),
@@ -323,7 +322,7 @@ impl<S: Store> Cycle<S> {
     }
 
     /// Sees to it that a server which is primary under our lease is guarded, and that a standby is not.
-    pub(super) async fn guard(&mut self, view: &View, seen: &Seen) {
+    pub(super) async fn guard(&mut self, view: &View, seen: &Seen<L::Postmaster>) {
         if view.settings.paused {
             return self.fence.disarm().await; // PAU-1
         }

@@ -24,18 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::action::Actions;
-use crate::cache;
-use crate::clock::boot_now;
 use crate::fence::Fence;
-use crate::fencer::{FencerSettings, Lost};
-use crate::http::HttpClient;
+use crate::fencer::Lost;
+use crate::host::Host;
 use crate::lease::{LeaseHandle, LeaseState, LeaseTimes};
 use crate::local::Local;
+use crate::peers::Peers;
 use crate::rest::view::NodeView;
-use crate::server::{Seen, Server};
+use crate::server::{Postmaster, Seen, Server};
 
 /// Everything the cycle works with.
-pub(crate) struct Cycle<S: Store> {
+pub struct Cycle<S: Store, L: Server> {
     pub(crate) config: Arc<LocalConfig>,
     pub(crate) dynamic: Arc<DynamicConfig>,
     pub(crate) dynamic_revision: Option<Revision>,
@@ -45,12 +44,11 @@ pub(crate) struct Cycle<S: Store> {
     pub(crate) decided_lease: Lease,
     pub(crate) lease: LeaseHandle,
     pub(crate) fence: Fence,
-    pub(crate) fencer_settings: FencerSettings,
     /// When a lost fencer is replaced, at the earliest.
     pub(crate) fencer_due: Instant,
-    pub(crate) server: Server,
-    pub(crate) local: Local,
-    pub(crate) peers: HttpClient,
+    pub(crate) server: L,
+    pub(crate) local: Local<L::Postmaster>,
+    pub(crate) peers: Arc<dyn Peers>,
     pub(crate) memory: Memory,
     pub(crate) actions: Actions,
     pub(crate) finished: Vec<Finished>,
@@ -58,7 +56,7 @@ pub(crate) struct Cycle<S: Store> {
     pub(crate) node: watch::Sender<NodeView>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) published: publish::Published,
-    pub(crate) last_seen: Option<Seen>,
+    pub(crate) last_seen: Option<Seen<L::Postmaster>>,
     pub(crate) warned: HashSet<KeyWarning>,
     pub(crate) last_reason: Option<Reason>,
     /// What the pass before this one did, when it belongs to the same run of passes.
@@ -68,6 +66,7 @@ pub(crate) struct Cycle<S: Store> {
     pub(crate) next_tick: Instant,
     /// The configuration has changed and PostgreSQL was not told yet.
     pub(crate) server_config_due: bool,
+    pub(crate) host: Arc<dyn Host>,
 }
 
 /// How one pass through observe, decide and execute ended.
@@ -82,7 +81,7 @@ enum Pass {
 
 /// How the cycle ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// It was asked to.
     Asked,
     /// A decision ended the agent with this code.
@@ -98,13 +97,13 @@ const NO_FENCER_PAUSE: Duration = Duration::from_secs(5);
 /// Decisions that follow one another without anything happening outside: more means that two of them disagree.
 const PASSES_MAX: usize = 12;
 
-impl<S: Store> Cycle<S> {
+impl<S: Store, L: Server> Cycle<S, L> {
     /// Runs until `shutdown`, or until a decision ends the agent. Steps down before it returns.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Ended {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Ended {
         loop {
             let wake_at = match self.passes().await {
                 Pass::Settled(wake_at) => wake_at,
-                Pass::Again => Some(boot_now() + execute::RETRY_PAUSE),
+                Pass::Again => Some(self.host.boot_now() + execute::RETRY_PAUSE),
                 Pass::Exit { code, leave_postgres } => {
                     if !leave_postgres {
                         self.step_down().await;
@@ -114,7 +113,7 @@ impl<S: Store> Cycle<S> {
             };
             self.grant_permit();
             self.next_tick = self.next_tick.max(Instant::now()); // TIM-2: an overrun does not queue up ticks.
-            let deadline = wake_at.map(|at| Instant::now() + at.since(boot_now()));
+            let deadline = wake_at.map(|at| Instant::now() + at.since(self.host.boot_now()));
             let until = deadline.map_or(self.next_tick, |deadline| deadline.min(self.next_tick));
             // One that was seen dead has been decided on; waiting for its end again would spin.
             let alive = self.last_seen.as_ref().is_some_and(|seen| seen.alive);
@@ -141,7 +140,9 @@ impl<S: Store> Cycle<S> {
                     self.finished.push(finished);
                 }
                 () = ended => info!("the postmaster has ended"),
-                lost = fencer_lost => self.replace_fencer(lost).await,
+                lost = fencer_lost => if let Some(ended) = self.replace_fencer(lost).await {
+                    return ended;
+                },
                 () = significant_change(&mut self.store_view, significance) => {}
                 () = key_changed(&mut lease_state, &self.decided_lease) => {}
                 () = self.wake.notified() => {}
@@ -188,7 +189,7 @@ impl<S: Store> Cycle<S> {
         self.publish_node(&view);
         let pass = if repeats {
             // It was carried out a moment ago and nothing has changed: once more would change nothing either.
-            Pass::Settled(decision.clone().and_wake_at(Some(boot_now() + execute::RETRY_PAUSE)).wake_at)
+            Pass::Settled(decision.clone().and_wake_at(Some(self.host.boot_now() + execute::RETRY_PAUSE)).wake_at)
         } else {
             self.execute(&decision, &view).await
         };
@@ -218,7 +219,7 @@ impl<S: Store> Cycle<S> {
 
     /// The cycle ran: the lease may be renewed until the next one is overdue.
     fn grant_permit(&self) {
-        self.lease.permit_until(boot_now() + self.patience());
+        self.lease.permit_until(self.host.boot_now() + self.patience());
     }
 
     /// How long the lease is renewed without a sign of life of the cycle.
@@ -243,7 +244,7 @@ impl<S: Store> Cycle<S> {
                 }
                 self.lease.set_times(lease_times(&dynamic));
                 self.server_config_due |= self.server.set_dynamic(&dynamic);
-                cache::write(&self.config.postgresql.data_dir, &dynamic.document);
+                self.server.keep_dynamic(&dynamic.document);
                 self.dynamic = Arc::new(dynamic);
             }
             Err(problem) => error!(error = %problem, "the dynamic configuration is not usable; the former one stays"),
@@ -260,15 +261,15 @@ impl<S: Store> Cycle<S> {
     }
 
     /// A fencer that ended is replaced; a displaced one means that another agent manages this data directory.
-    async fn replace_fencer(&mut self, lost: Lost) {
+    async fn replace_fencer(&mut self, lost: Lost) -> Option<Ended> {
         match lost {
             Lost::Ended => {}
             Lost::Displaced => {
                 error!("another agent manages this data directory: this one ends and leaves PostgreSQL to it");
-                std::process::exit(1);
+                return Some(Ended::Decided(1));
             }
         }
-        let replaced = self.fence.replace(self.fencer_settings.clone()).await;
+        let replaced = self.fence.replace().await;
         match replaced {
             Ok(()) => {
                 self.fencer_due = Instant::now() + FENCER_PAUSE;
@@ -283,6 +284,7 @@ impl<S: Store> Cycle<S> {
                 }
             }
         }
+        None
     }
 }
 

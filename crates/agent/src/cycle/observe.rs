@@ -1,23 +1,19 @@
 //! Freezes the world into a [`View`]. What cannot be seen is a value in it.
 
-use std::time::{Duration, SystemTime};
-
 use pgward_core::cluster::{MemberRole, PostgresState};
 use pgward_core::decide::follow;
 use pgward_core::decide::view::{
     ActionKind, Finished, Outcome, OwnTags, Postgres, RecoveryDiff, Settings, Store as SeenStore, View,
 };
-use pgward_core::time::WallTime;
 use pgward_store::{Store, StoreView};
 use tracing::warn;
 
 use super::Cycle;
-use crate::clock::boot_now;
-use crate::server::{Look, Seen};
+use crate::server::{Look, Seen, Server};
 
-impl<S: Store> Cycle<S> {
+impl<S: Store, L: Server> Cycle<S, L> {
     /// Looks at everything once.
-    pub(super) async fn observe(&mut self) -> (View, Seen) {
+    pub(super) async fn observe(&mut self) -> (View, Seen<L::Postmaster>) {
         let store = match &self.decided_on {
             StoreView::Current { cluster, .. } => SeenStore::Current(cluster.clone()),
             StoreView::Connecting { error } => {
@@ -45,10 +41,9 @@ impl<S: Store> Cycle<S> {
         let local = self.local.get();
         let lease = self.lease.now().key;
         self.decided_lease = lease.clone();
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let view = View {
-            now: boot_now(),
-            wall: WallTime(wall),
+            now: self.host.boot_now(),
+            wall: self.host.wall_now(),
             me: self.config.name.clone(),
             tags,
             may_bootstrap: self.config.bootstrap.is_some(),
@@ -76,7 +71,7 @@ impl<S: Store> Cycle<S> {
 
     /// Brings the remembered state in line with what was seen. While an action works on the server, the state is the
     /// action's to set.
-    fn settle(&mut self, seen: &Seen, idle: bool) {
+    fn settle(&mut self, seen: &Seen<L::Postmaster>, idle: bool) {
         let local = self.local.get();
         if !seen.alive {
             let unexpected = matches!(local.state, PostgresState::Running | PostgresState::Restarting);
@@ -85,7 +80,7 @@ impl<S: Store> Cycle<S> {
                 self.local.ended(PostgresState::Crashed);
             } else if local.state == PostgresState::Starting && idle {
                 self.local.ended(PostgresState::StartFailed);
-                let output = self.server.instance().server_output_tail();
+                let output = self.server.output_tail();
                 self.finished.push(Finished { kind: ActionKind::Start, outcome: Outcome::Failed(output) });
             } else if local.postmaster.is_some() && idle {
                 self.local.ended(PostgresState::Stopped);
@@ -99,7 +94,7 @@ impl<S: Store> Cycle<S> {
         } else if !seen.accepting && idle && local.state != PostgresState::Running {
             self.local.update(|local| {
                 local.state = PostgresState::Starting;
-                local.starting_since.get_or_insert_with(boot_now);
+                local.starting_since.get_or_insert_with(|| self.host.boot_now());
             });
         }
         if let Some(facts) = &seen.facts {

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 use super::Cycle;
 use crate::record::{Record, Retained, status};
 use crate::rest::view::{NodeView, PendingRestart};
+use crate::server::Server;
 
 /// What was written last, and when.
 #[derive(Default)]
@@ -30,7 +31,7 @@ pub(crate) struct Published {
     retained: Retained,
 }
 
-impl<S: Store> Cycle<S> {
+impl<S: Store, L: Server> Cycle<S, L> {
     /// CYC-19 and DCS-10. Failures undo nothing; the next cycle tries again.
     pub(super) async fn publish(&mut self, view: &View) {
         self.publish_node(view);
@@ -200,8 +201,7 @@ impl<S: Store> Cycle<S> {
     }
 
     fn wall_seconds(&self) -> u64 {
-        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-        now.map(|since| since.as_secs()).unwrap_or_default()
+        self.host.wall_now().0.as_secs()
     }
 
     /// Once a tick, with some slack for ticks that come a little early.

@@ -11,14 +11,13 @@ use pgward_store::{Condition, Key, Store};
 use tracing::{error, info, warn};
 
 use super::Cycle;
-use crate::clock::boot_now;
 use crate::lease::LeaseHandle;
-use crate::server::{ServerError, StopHow, Stopped};
+use crate::server::{Server, ServerError, StopHow, Stopped};
 
 /// How long a fast stop of a server without the lease may take: nobody waits for what it would still write.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-impl<S: Store> Cycle<S> {
+impl<S: Store, L: Server> Cycle<S, L> {
     /// SHD-1…6: stops PostgreSQL, proves it, then gives up the leader key. In pause it leaves both alone.
     pub(super) async fn step_down(&mut self) {
         let (lease, patience) = (self.lease.clone(), self.patience());
@@ -68,9 +67,11 @@ impl<S: Store> Cycle<S> {
                 stopped
             }
             Lease::NotOurs { .. } if view.postgres.is_primary() => {
-                self.server.stop(&self.local, StopHow::Immediate, None).await
+                self.server.stop(&self.local, StopHow::Immediate, None, None).await
             }
-            Lease::None | Lease::NotOurs { .. } => self.server.stop(&self.local, StopHow::Fast, Some(STOP_LIMIT)).await,
+            Lease::None | Lease::NotOurs { .. } => {
+                self.server.stop(&self.local, StopHow::Fast, Some(STOP_LIMIT), None).await
+            }
         }
     }
 
@@ -90,8 +91,9 @@ impl<S: Store> Cycle<S> {
 async fn permitted<T>(lease: &LeaseHandle, patience: Duration, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
     loop {
-        lease.permit_until(boot_now() + patience);
+        lease.permit_until(lease.boot_now() + patience);
         tokio::select! {
+            biased;
             done = &mut work => return done,
             () = tokio::time::sleep(patience / 4) => {}
         }

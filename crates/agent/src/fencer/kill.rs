@@ -13,7 +13,7 @@ use rustix::fd::AsFd;
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 
 use super::process::{Held, Proc, ProcessIdentity};
-use crate::clock::boot_now;
+use pgward_store::boot_now;
 
 /// How long an immediate stop may take before PostgreSQL is killed: a small part of the two seconds that lie between
 /// the deadline and the end of the lease, and many times what it takes on a healthy machine.

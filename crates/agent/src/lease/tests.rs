@@ -5,6 +5,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::fence::Protected;
 use crate::fence::tests::{Note, Notes};
+use crate::host::System;
 
 const TTL: Duration = Duration::from_secs(30);
 const EVERY: Duration = Duration::from_secs(6);
@@ -27,12 +28,13 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let server = MemoryServer::new();
-        server.advance(boot_now().0);
+        server.advance(System.boot_now().0);
         let (store, (fence, notes)) = (server.client(), Fence::noting(false));
-        let (keeper, lease) = LeaseKeeper::new(store.clone(), "a".parse().unwrap(), fence.clone(), times());
+        let (keeper, lease) =
+            LeaseKeeper::new(store.clone(), "a".parse().unwrap(), fence.clone(), times(), Arc::new(System));
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(keeper.run(shutdown.clone()));
-        lease.permit_until(boot_now() + Duration::from_secs(3600));
+        lease.permit_until(System.boot_now() + Duration::from_secs(3600));
         Bench { server, store, lease, fence, notes, shutdown, task }
     }
 
@@ -81,13 +83,13 @@ async fn the_lease_is_renewed_under_a_permit_and_the_fencer_hears_of_it() {
 async fn without_a_permit_nothing_is_renewed_until_there_is_one_again() {
     let bench = Bench::leading().await;
     let renewed = bench.held_since();
-    bench.lease.permit_until(boot_now());
+    bench.lease.permit_until(System.boot_now());
     bench.pass(EVERY * 2).await;
     assert_eq!((bench.held_since(), bench.notes.take()), (renewed, vec![]), "the deadline stays where it was");
-    bench.lease.permit_until(boot_now() + TTL);
+    bench.lease.permit_until(System.boot_now() + TTL);
     bench.pass(Duration::from_secs(1)).await;
     assert_eq!(bench.held_since(), Some(bench.server.now()));
-    bench.lease.permit_until(boot_now());
+    bench.lease.permit_until(System.boot_now());
     bench.pass(TTL).await;
     assert_eq!(bench.key(), None, "a hung cycle loses the lease");
     let proof = bench.lease.now().key;

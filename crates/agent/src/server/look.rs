@@ -1,6 +1,8 @@
 //! One look at the local server.
 
-use pgward_core::cluster::{Member, PostgresState};
+use std::time::Duration;
+
+use pgward_core::cluster::{Cluster, Member, MemberRole, PostgresState};
 use pgward_core::decide::rewind::ControlState;
 use pgward_core::decide::view::{self, ActionKind, Control, DataDir, Facts};
 use pgward_core::wal::{Lsn, Timeline};
@@ -9,12 +11,12 @@ use pgward_postgres::{
 };
 use tracing::{debug, warn};
 
-use super::{Server, SlotPositions};
+use super::{LocalServer, ServerError, ServerSight, SlotPositions};
 use crate::local::Local;
 use crate::rest::view::{ReplicationState, ServerFacts, WalPosition, Walsender};
 
 /// What a look is for.
-pub(crate) struct Look {
+pub struct Look {
     /// The upstream that a standby should have; the outer `None`: not known, do not compare.
     pub upstream: Option<Option<Member>>,
     /// The timeline that the leader has published.
@@ -25,13 +27,13 @@ pub(crate) struct Look {
 
 /// What was seen.
 #[derive(Clone)]
-pub(crate) struct Seen {
+pub struct Seen<P> {
     /// The data directory.
     pub data_dir: DataDir,
     /// A postmaster is alive.
     pub alive: bool,
     /// It.
-    pub postmaster: Option<Postmaster>,
+    pub postmaster: Option<P>,
     /// It accepts connections.
     pub accepting: bool,
     /// What it answered.
@@ -46,7 +48,7 @@ pub(crate) struct Seen {
 
 /// What decisions do not need and others want to know.
 #[derive(Clone, Default)]
-pub(crate) struct Details {
+pub struct Details {
     /// What a standby has received.
     pub received: Option<Lsn>,
     /// `streaming` or `in archive recovery`.
@@ -75,9 +77,22 @@ fn leaves_alone(busy: Option<ActionKind>) -> bool {
     }
 }
 
-impl Server {
-    /// Looks once. Never fails: what could not be seen is a value.
-    pub(crate) async fn look(&self, local: &Local, look: &Look) -> Seen {
+impl ServerSight for LocalServer {
+    /// As far as files tell (management of states, section 1).
+    fn role_at_start(&self) -> MemberRole {
+        let instance = &self.0.instance;
+        if instance.control_quick_look().is_none() {
+            MemberRole::Uninitialized
+        } else if instance.has_signal_file() {
+            MemberRole::Replica
+        } else if instance.postmaster().ok().flatten().is_some() {
+            MemberRole::Primary
+        } else {
+            MemberRole::Demoted
+        }
+    }
+
+    async fn look(&self, local: &Local<Postmaster>, look: &Look) -> Seen<Postmaster> {
         let known = local.get();
         let mut seen = Seen {
             data_dir: self.data_dir(),
@@ -132,6 +147,50 @@ impl Server {
         seen
     }
 
+    async fn fresh_facts(&self, leader_timeline: Option<Timeline>) -> Option<ServerFacts> {
+        let options = MonitorOptions { slots: false, walsenders: true };
+        let monitoring = self.0.instance.monitor(&options).await.ok()?;
+        let timeline = self.timeline(&monitoring, leader_timeline).await;
+        Some(server_facts(&monitoring, timeline))
+    }
+
+    async fn becomes_ready(&self, starting: Option<Postmaster>) {
+        const FOREVER: Duration = Duration::from_secs(86_400);
+        match starting {
+            Some(postmaster) => drop(self.0.instance.wait_accepting(&postmaster, FOREVER).await),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn may_be_writable(&self, local: &Local<Postmaster>) -> bool {
+        match self.0.instance.postmaster() {
+            Ok(None) => local.get().postmaster.is_some_and(|postmaster| postmaster.is_alive()),
+            // It will be at any moment.
+            Ok(Some(_)) if local.get().role == MemberRole::Promoted => true,
+            Ok(Some(_)) => {
+                let known = local.get().role == MemberRole::Primary;
+                !self.0.instance.is_in_recovery().await.unwrap_or(!known)
+            }
+            Err(_) => true,
+        }
+    }
+
+    fn output_tail(&self) -> String {
+        self.0.instance.server_output_tail()
+    }
+
+    async fn system_id(&self) -> Result<String, ServerError> {
+        let control = self.0.instance.control_data().await?;
+        control.system_id.ok_or_else(|| ServerError::Unusable("the control data holds no system identifier".to_owned()))
+    }
+
+    fn slots_are_for_others(&self, cluster: &Cluster) -> bool {
+        let members = cluster.members.keys().map(ToString::to_string);
+        !members.eq(self.state().slots_for.iter().cloned())
+    }
+}
+
+impl LocalServer {
     /// Warns of what keeps PostgreSQL from answering, once for each cause. While it starts that is no news.
     fn say_once(&self, problem: &str) {
         let mut state = self.state();
@@ -145,15 +204,7 @@ impl Server {
         }
     }
 
-    /// The facts for REST, asked anew: peers compare positions with them. `None` when the server does not answer.
-    pub(crate) async fn fresh_facts(&self, leader_timeline: Option<Timeline>) -> Option<ServerFacts> {
-        let options = MonitorOptions { slots: false, walsenders: true };
-        let monitoring = self.0.instance.monitor(&options).await.ok()?;
-        let timeline = self.timeline(&monitoring, leader_timeline).await;
-        Some(server_facts(&monitoring, timeline))
-    }
-
-    async fn read(&self, seen: &mut Seen, monitoring: &Monitoring, look: &Look) {
+    async fn read(&self, seen: &mut Seen<Postmaster>, monitoring: &Monitoring, look: &Look) {
         let timeline = self.timeline(monitoring, look.leader_timeline).await;
         let history = match timeline.filter(|_| !monitoring.in_recovery) {
             Some(timeline) if timeline > Timeline::FIRST => self.history(timeline),

@@ -1,5 +1,6 @@
 //! The local server as the agent uses it: `pgward_postgres` with this member's configuration applied.
 
+mod api;
 mod look;
 mod operate;
 mod rejoin;
@@ -15,42 +16,17 @@ use pgward_postgres::{ConnInfo, Instance, RecoveryDiff, RecoverySettings};
 use serde_json::{Map, Value};
 use tracing::warn;
 
-pub(crate) use look::{Look, Seen};
-pub(crate) use operate::{StopHow, Stopped};
+use crate::cache;
 
-/// Why an operation on the local server failed, with the output of what failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ServerError {
-    /// An operation of `pgward_postgres`.
-    #[error(transparent)]
-    Postgres(#[from] pgward_postgres::Error),
-    /// A statement.
-    #[error(transparent)]
-    Sql(#[from] pgward_postgres::SqlError),
-    /// The server did not start.
-    #[error("PostgreSQL did not start: {0}")]
-    DidNotStart(String),
-    /// The member cannot be used for this.
-    #[error("{0}")]
-    Unusable(String),
-}
-
-/// What the configuration allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Policy {
-    /// Diverged members are rewound.
-    pub use_pg_rewind: bool,
-    /// A failed rewind may end in a new copy.
-    pub wipe_on_rewind_failure: bool,
-    /// A divergence that cannot be rewound may end in a new copy.
-    pub wipe_on_divergence: bool,
-    /// Members have replication slots.
-    pub use_slots: bool,
-}
+pub use api::{
+    LastRecord, Policy, Postmaster, Server, ServerControl, ServerError, ServerRejoin, ServerSettings, ServerSight,
+    StopHow, Stopped,
+};
+pub use look::{Details, Look, Seen};
 
 /// The local server. Cloning gives another handle to the same one.
 #[derive(Clone)]
-pub(crate) struct Server(Arc<Inner>);
+pub(crate) struct LocalServer(Arc<Inner>);
 
 struct Inner {
     instance: Instance,
@@ -76,9 +52,9 @@ struct State {
     problem: Option<String>,
 }
 
-impl Server {
+impl LocalServer {
     /// The server that `config` describes. `launcher` is this program. Touches nothing.
-    pub(crate) fn new(config: Arc<LocalConfig>, dynamic: &DynamicConfig, launcher: PathBuf) -> Server {
+    pub(crate) fn new(config: Arc<LocalConfig>, dynamic: &DynamicConfig, launcher: PathBuf) -> LocalServer {
         let effective = Arc::new(EffectivePostgresql::merge(&config, dynamic));
         let url = |address: &dyn std::fmt::Display| format!("postgres://{address}/{}", effective.database);
         let conn_url = url(&config.postgresql.published_address());
@@ -94,7 +70,15 @@ impl Server {
             slots_for: Vec::new(),
             problem: None,
         };
-        Server(Arc::new(Inner { instance, config, launcher, conn_url, api_url, proxy_url, state: Mutex::new(state) }))
+        LocalServer(Arc::new(Inner {
+            instance,
+            config,
+            launcher,
+            conn_url,
+            api_url,
+            proxy_url,
+            state: Mutex::new(state),
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,55 +92,6 @@ impl Server {
 
     fn effective(&self) -> Arc<EffectivePostgresql> {
         Arc::clone(&self.state().effective)
-    }
-
-    /// Takes over a changed dynamic configuration. Returns whether it changes anything for PostgreSQL.
-    pub(crate) fn set_dynamic(&self, dynamic: &DynamicConfig) -> bool {
-        let effective = Arc::new(EffectivePostgresql::merge(&self.0.config, dynamic));
-        let changed = {
-            let mut state = self.state();
-            let changed = *state.effective != *effective;
-            state.effective = Arc::clone(&effective);
-            changed
-        };
-        if changed {
-            for warning in &effective.warnings {
-                warn!("configuration of PostgreSQL: {warning}");
-            }
-            self.0.instance.replace_settings(settings::settings(&self.0.config, &effective, &self.0.launcher));
-        }
-        changed
-    }
-
-    /// What the configuration allows.
-    pub(crate) fn policy(&self) -> Policy {
-        let effective = self.effective();
-        Policy {
-            use_pg_rewind: effective.use_pg_rewind,
-            wipe_on_rewind_failure: effective.remove_data_directory_on_rewind_failure,
-            wipe_on_divergence: effective.remove_data_directory_on_diverged_timelines,
-            use_slots: effective.use_slots,
-        }
-    }
-
-    /// `postgres://host:port/database`, as published.
-    pub(crate) fn conn_url(&self) -> &str {
-        &self.0.conn_url
-    }
-
-    /// The REST address, as published.
-    pub(crate) fn api_url(&self) -> &str {
-        &self.0.api_url
-    }
-
-    /// The address of a proxy in front of this member, as published.
-    pub(crate) fn proxy_url(&self) -> Option<&str> {
-        self.0.proxy_url.as_deref()
-    }
-
-    /// Parameters that wait for a restart, as published.
-    pub(crate) fn pending_restart(&self) -> Map<String, Value> {
-        self.state().pending_restart.clone()
     }
 
     /// How to reach a member's server as the replication user.
@@ -188,5 +123,74 @@ impl Server {
     }
 }
 
+impl ServerSettings for LocalServer {
+    type Postmaster = pgward_postgres::Postmaster;
+
+    fn set_dynamic(&self, dynamic: &DynamicConfig) -> bool {
+        let effective = Arc::new(EffectivePostgresql::merge(&self.0.config, dynamic));
+        let changed = {
+            let mut state = self.state();
+            let changed = *state.effective != *effective;
+            state.effective = Arc::clone(&effective);
+            changed
+        };
+        if changed {
+            for warning in &effective.warnings {
+                warn!("configuration of PostgreSQL: {warning}");
+            }
+            self.0.instance.replace_settings(settings::settings(&self.0.config, &effective, &self.0.launcher));
+        }
+        changed
+    }
+
+    fn policy(&self) -> Policy {
+        let effective = self.effective();
+        Policy {
+            use_pg_rewind: effective.use_pg_rewind,
+            wipe_on_rewind_failure: effective.remove_data_directory_on_rewind_failure,
+            wipe_on_divergence: effective.remove_data_directory_on_diverged_timelines,
+            use_slots: effective.use_slots,
+        }
+    }
+
+    fn conn_url(&self) -> &str {
+        &self.0.conn_url
+    }
+
+    fn api_url(&self) -> &str {
+        &self.0.api_url
+    }
+
+    fn proxy_url(&self) -> Option<&str> {
+        self.0.proxy_url.as_deref()
+    }
+
+    fn pending_restart(&self) -> Map<String, Value> {
+        self.state().pending_restart.clone()
+    }
+
+    fn keep_dynamic(&self, document: &Map<String, Value>) {
+        cache::write(&self.0.config.postgresql.data_dir, document);
+    }
+}
+
+impl Postmaster for pgward_postgres::Postmaster {
+    fn pid(&self) -> i32 {
+        self.pid()
+    }
+
+    fn start_ticks(&self) -> u64 {
+        self.start_ticks()
+    }
+
+    fn is_alive(&self) -> bool {
+        self.is_alive()
+    }
+
+    async fn exited(&self) {
+        self.exited().await;
+    }
+}
+
 /// Slots by name, with the positions that are published for them.
-type SlotPositions = std::collections::BTreeMap<String, Lsn>;
+pub type SlotPositions = std::collections::BTreeMap<String, Lsn>;

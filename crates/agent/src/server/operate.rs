@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgward_core::cluster::{Cluster, Member, MemberRole};
+use pgward_core::cluster::{Cluster, Member};
 use pgward_core::decide::slots::WantedSlot;
 use pgward_core::wal::Lsn;
 use pgward_postgres::{
@@ -15,31 +15,13 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Server, ServerError};
+use super::{LastRecord, LocalServer, ServerControl, ServerError, StopHow, Stopped};
 use crate::local::Local;
-
-/// How to stop the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StopHow {
-    /// A checkpoint while clients still work, then a fast stop.
-    FastWithCheckpoint,
-    /// A fast stop.
-    Fast,
-    /// An immediate stop.
-    Immediate,
-}
-
-/// What a stop left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stopped {
-    /// The position to publish, after a stop in order of a primary.
-    pub published: Option<Lsn>,
-}
 
 /// What is left of a killed server ends at once, or hangs in the kernel.
 const LEFTOVERS_LIMIT: Duration = Duration::from_secs(2);
 
-impl Server {
+impl LocalServer {
     /// The configuration that the server is started with.
     async fn server_config(&self, upstream: Option<Option<&Member>>) -> Result<ServerConfig, ServerError> {
         let effective = self.effective();
@@ -78,8 +60,18 @@ impl Server {
         Ok(postmaster)
     }
 
-    /// Says before a start what PostgreSQL would only say in its own log: that its port is taken.
-    pub(crate) fn check_port(&self) -> Result<(), ServerError> {
+    /// The shutdown checkpoint, from the head of the control file: clients wait meanwhile, and a program takes time.
+    /// `None` while WAL is archived: the record before the checkpoint may then be a segment switch (STS-3).
+    fn quick_shutdown_position(&self) -> Option<Lsn> {
+        let effective = self.effective();
+        let archives = effective.parameters.get("archive_mode").is_some_and(|mode| mode != "off");
+        let look = self.0.instance.control_quick_look().filter(|_| !archives)?;
+        (look.state == ClusterState::ShutDown).then_some(look.checkpoint)
+    }
+}
+
+impl ServerControl for LocalServer {
+    fn check_port(&self) -> Result<(), ServerError> {
         if self.0.instance.postmaster().ok().flatten().is_some() {
             return Ok(()); // It is our own server that listens there.
         }
@@ -97,18 +89,15 @@ impl Server {
         Ok(())
     }
 
-    /// Starts the server as primary. The caller holds the lease, or is creating a cluster that nobody knows yet.
-    pub(crate) async fn start_primary(&self) -> Result<Postmaster, ServerError> {
+    async fn start_primary(&self) -> Result<Postmaster, ServerError> {
         self.spawn(None).await
     }
 
-    /// Starts the server as a standby.
-    pub(crate) async fn start_standby(&self, upstream: Option<&Member>) -> Result<Postmaster, ServerError> {
+    async fn start_standby(&self, upstream: Option<&Member>) -> Result<Postmaster, ServerError> {
         self.spawn(Some(upstream)).await
     }
 
-    /// Waits until the server accepts connections.
-    pub(crate) async fn wait_accepting(&self, postmaster: &Postmaster) -> Result<(), ServerError> {
+    async fn wait_accepting(&self, postmaster: &Postmaster) -> Result<(), ServerError> {
         let limit = self.effective().pg_ctl_timeout;
         match self.0.instance.wait_accepting(postmaster, limit).await? {
             StartOutcome::Accepting(_) => Ok(()),
@@ -119,36 +108,12 @@ impl Server {
         }
     }
 
-    /// Resolves when a starting server accepts connections or has ended. Never, when none is starting. Can be dropped.
-    pub(crate) async fn becomes_ready(&self, starting: Option<Postmaster>) {
-        const FOREVER: Duration = Duration::from_secs(86_400);
-        match starting {
-            Some(postmaster) => drop(self.0.instance.wait_accepting(&postmaster, FOREVER).await),
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Stops the server and proves that it has ended. `limit` makes a fast stop an immediate one.
-    ///
-    /// The server that was seen last counts too: its pid file may have vanished with the data directory, and it goes on
-    /// to accept writes without either (DIR-1).
-    pub(crate) async fn stop(
+    async fn stop(
         &self,
-        local: &Local,
+        local: &Local<Postmaster>,
         how: StopHow,
         limit: Option<Duration>,
-    ) -> Result<Stopped, ServerError> {
-        self.stop_announcing(local, how, limit, None).await
-    }
-
-    /// The same, saying when the shutdown checkpoint is written: no session exists from then on, while a slow archive
-    /// may still keep the postmaster.
-    pub(crate) async fn stop_announcing(
-        &self,
-        local: &Local,
-        how: StopHow,
-        limit: Option<Duration>,
-        announce: Option<oneshot::Sender<ShutdownCheckpoint>>,
+        announce: Option<oneshot::Sender<LastRecord>>,
     ) -> Result<Stopped, ServerError> {
         let options = StopOptions {
             mode: if how == StopHow::Immediate { StopMode::Immediate } else { StopMode::Fast },
@@ -157,10 +122,22 @@ impl Server {
             ..StopOptions::default()
         };
         let known = local.get().postmaster.filter(Postmaster::is_alive);
-        let outcome = match (self.0.instance.postmaster(), known) {
-            (Ok(None), Some(known)) => self.0.instance.stop_postmaster(&known, &options, announce).await?,
-            (Ok(_) | Err(_), _) => self.0.instance.stop(&options, announce).await?,
+        let (written, checkpoint) = oneshot::channel();
+        let stop = async {
+            match (self.0.instance.postmaster(), known) {
+                (Ok(None), Some(known)) => self.0.instance.stop_postmaster(&known, &options, Some(written)).await,
+                (Ok(_) | Err(_), _) => self.0.instance.stop(&options, Some(written)).await,
+            }
         };
+        let tell = async {
+            if let (Ok(ShutdownCheckpoint { checkpoint, published, .. }), Some(announce)) = (checkpoint.await, announce)
+            {
+                // Who does not wait for it any more does not need it.
+                let _ = announce.send(LastRecord { checkpoint, published });
+            }
+        };
+        let (outcome, ()) = tokio::join!(stop, tell);
+        let outcome = outcome?;
         info!(?outcome, "stopped PostgreSQL");
         // Backends of a postmaster that was killed may live on for a moment.
         self.0.instance.kill_leftovers(LEFTOVERS_LIMIT).await?;
@@ -180,45 +157,35 @@ impl Server {
         Ok(Stopped { published })
     }
 
-    /// The shutdown checkpoint, from the head of the control file: clients wait meanwhile, and a program takes time.
-    /// `None` while WAL is archived: the record before the checkpoint may then be a segment switch (STS-3).
-    fn quick_shutdown_position(&self) -> Option<Lsn> {
-        let effective = self.effective();
-        let archives = effective.parameters.get("archive_mode").is_some_and(|mode| mode != "off");
-        let look = self.0.instance.control_quick_look().filter(|_| !archives)?;
-        (look.state == ClusterState::ShutDown).then_some(look.checkpoint)
+    async fn end_leftovers(&self) -> Result<(), ServerError> {
+        self.0.instance.kill_leftovers(LEFTOVERS_LIMIT).await?;
+        Ok(())
     }
 
-    /// Asks the server to become primary, and returns at once (PRO-7).
-    pub(crate) async fn promote(&self) -> Result<(), ServerError> {
+    async fn promote(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.promote().await?)
     }
 
-    /// Waits until it is.
-    pub(crate) async fn wait_promoted(&self, limit: Duration) -> Result<(), ServerError> {
+    async fn wait_promoted(&self, limit: Duration) -> Result<(), ServerError> {
         Ok(self.0.instance.wait_promoted(limit).await?)
     }
 
-    /// Writes a checkpoint, however long it takes.
-    pub(crate) async fn checkpoint(&self) -> Result<(), ServerError> {
+    async fn checkpoint(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.checkpoint(None).await?)
     }
 
-    /// Lets a paused replay go on.
-    pub(crate) async fn resume_replay(&self) -> Result<(), ServerError> {
+    async fn resume_replay(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.resume_replay().await?)
     }
 
-    /// Points a running standby to another upstream, by a reload (FOL-10).
-    pub(crate) async fn reload_upstream(&self, upstream: Option<&Member>) -> Result<(), ServerError> {
+    async fn reload_upstream(&self, upstream: Option<&Member>) -> Result<(), ServerError> {
         let config = self.server_config(Some(upstream)).await?;
         self.0.instance.write_configuration(&config).await?;
         self.state().compared = None;
         Ok(self.0.instance.reload().await?)
     }
 
-    /// Writes the configuration of a running server anew and reloads it.
-    pub(crate) async fn apply_configuration(&self, upstream: Option<Option<&Member>>) -> Result<(), ServerError> {
+    async fn apply_configuration(&self, upstream: Option<Option<&Member>>) -> Result<(), ServerError> {
         let config = self.server_config(upstream).await?;
         if self.0.instance.write_configuration(&config).await? {
             info!("the configuration of PostgreSQL has changed: reloads it");
@@ -231,13 +198,7 @@ impl Server {
         Ok(())
     }
 
-    /// Copies a member into the data directory. Without `wipe` the directory must be empty (INV-S11).
-    pub(crate) async fn clone_from(
-        &self,
-        source: &Member,
-        wipe: bool,
-        cancel: &CancellationToken,
-    ) -> Result<(), ServerError> {
+    async fn clone_from(&self, source: &Member, wipe: bool, cancel: &CancellationToken) -> Result<(), ServerError> {
         if !wipe && self.0.instance.data_dir_state() != pgward_postgres::DataDirState::Empty {
             return Err(ServerError::Unusable(
                 "the data directory is not empty any more: it is not touched".to_owned(),
@@ -258,8 +219,7 @@ impl Server {
         Ok(copied?)
     }
 
-    /// initdb, with the options of the file.
-    pub(crate) async fn initdb(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
+    async fn initdb(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
         self.0.instance.check_owner()?;
         let bootstrap = self.0.config.bootstrap.clone().unwrap_or_default();
         let options = InitdbOptions { options: bootstrap.initdb };
@@ -270,8 +230,7 @@ impl Server {
         Ok(())
     }
 
-    /// BOO-10: roles, and the script of the user.
-    pub(crate) async fn post_bootstrap(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
+    async fn post_bootstrap(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
         self.0.instance.create_roles().await?;
         let command = self.0.config.bootstrap.as_ref().and_then(|bootstrap| bootstrap.post_bootstrap.clone());
         if let Some(command) = command {
@@ -281,46 +240,11 @@ impl Server {
         Ok(())
     }
 
-    /// The system identifier of the data directory.
-    pub(crate) async fn system_id(&self) -> Result<String, ServerError> {
-        let control = self.0.instance.control_data().await?;
-        control.system_id.ok_or_else(|| ServerError::Unusable("the control data holds no system identifier".to_owned()))
-    }
-
-    /// BOO-8: renames the data directory to `….failed`.
-    pub(crate) async fn move_aside(&self) -> Result<(), ServerError> {
+    async fn move_aside(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.move_data_dir_aside(".failed").await?)
     }
 
-    /// Ends what is left of a server whose postmaster has died: a backend in the middle of a statement can still commit.
-    pub(crate) async fn end_leftovers(&self) -> Result<(), ServerError> {
-        self.0.instance.kill_leftovers(LEFTOVERS_LIMIT).await?;
-        Ok(())
-    }
-
-    /// DEM-12: false only when it is certain that the server accepts no writes.
-    pub(crate) async fn may_be_writable(&self, local: &Local) -> bool {
-        match self.0.instance.postmaster() {
-            Ok(None) => local.get().postmaster.is_some_and(|postmaster| postmaster.is_alive()),
-            // It will be at any moment.
-            Ok(Some(_)) if local.get().role == MemberRole::Promoted => true,
-            Ok(Some(_)) => {
-                let known = local.get().role == MemberRole::Primary;
-                !self.0.instance.is_in_recovery().await.unwrap_or(!known)
-            }
-            Err(_) => true,
-        }
-    }
-
-    /// True when members have come or gone since the slots were made.
-    pub(crate) fn slots_are_for_others(&self, cluster: &Cluster) -> bool {
-        let members = cluster.members.keys().map(ToString::to_string);
-        !members.eq(self.state().slots_for.iter().cloned())
-    }
-
-    /// Brings the physical slots in line: creates what is missing, drops what nobody needs, moves unused ones forward
-    /// (SLT-2…6). Slots in use, and logical ones, are left alone.
-    pub(crate) async fn sync_slots(
+    async fn sync_slots(
         &self,
         cluster: &Cluster,
         wanted: &BTreeMap<String, WantedSlot>,
@@ -366,7 +290,11 @@ mod tests {
 
     use pgward_core::config::{DynamicConfig, load};
 
+    use pgward_core::cluster::MemberRole;
+
     use super::*;
+    use crate::host::System;
+    use crate::server::ServerSight;
 
     #[tokio::test]
     async fn a_server_whose_data_directory_vanished_is_stopped_all_the_same() {
@@ -392,8 +320,8 @@ mod tests {
         );
         let config = load(&[("n1.yml".to_owned(), yaml)], &BTreeMap::new()).unwrap();
         let dynamic = DynamicConfig::from_map(&serde_json::Map::new()).unwrap();
-        let server = Server::new(Arc::new(config), &dynamic, "/bin/false".into());
-        let local = Local::new(MemberRole::Primary);
+        let server = LocalServer::new(Arc::new(config), &dynamic, "/bin/false".into());
+        let local = Local::new(MemberRole::Primary, Arc::new(System));
         let postmaster = async {
             loop {
                 // The shell has not become the program at once.
@@ -404,11 +332,11 @@ mod tests {
             }
         };
         let postmaster = tokio::time::timeout(Duration::from_secs(5), postmaster).await.unwrap();
-        local.started(postmaster.clone(), pgward_core::time::BootInstant::default());
+        local.started(postmaster.clone());
         std::fs::remove_dir_all(&data_dir).unwrap();
 
         assert!(server.may_be_writable(&local).await, "the leader key is kept while it lives");
-        server.stop(&local, StopHow::Immediate, None).await.unwrap();
+        server.stop(&local, StopHow::Immediate, None, None).await.unwrap();
         assert!(!postmaster.is_alive());
         assert!(!server.may_be_writable(&local).await);
     }

@@ -7,27 +7,9 @@ use pgward_postgres::{RewindOptions, identify_system, is_in_recovery, timeline_h
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Server, ServerError};
+use super::{LocalServer, ServerError, ServerRejoin};
 
-impl Server {
-    /// Collects what tells whether this server has left the leader's history (RWD-3, RWD-4). What cannot be known is
-    /// said, never guessed.
-    pub(crate) async fn divergence_facts(&self, leader: &Member) -> DivergenceFacts {
-        let local = match self.local_position().await {
-            Ok(Some(local)) => local,
-            Ok(None) => return DivergenceFacts::LocalUnknown("the control data tell no position".to_owned()),
-            Err(problem) => return DivergenceFacts::LocalUnknown(problem.to_string()),
-        };
-        match self.leader_history(leader).await {
-            Ok(Some((leader_timeline, leader_history))) => {
-                info!(?local, %leader_timeline, "compared histories");
-                DivergenceFacts::Known { local, leader_timeline, leader_history }
-            }
-            Ok(None) => DivergenceFacts::LeaderNotReady(format!("{} is still in recovery", leader.name)),
-            Err(problem) => DivergenceFacts::LeaderNotReady(problem.to_string()),
-        }
-    }
-
+impl LocalServer {
     async fn leader_history(
         &self,
         leader: &Member,
@@ -68,9 +50,26 @@ impl Server {
         };
         Ok(Some(LocalPosition { timeline: position.timeline, lsn: position.lsn, was }))
     }
+}
 
-    /// Recovers a server that was not stopped in order, without letting anybody in (REC-13).
-    pub(crate) async fn crash_recover(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
+impl ServerRejoin for LocalServer {
+    async fn divergence_facts(&self, leader: &Member) -> DivergenceFacts {
+        let local = match self.local_position().await {
+            Ok(Some(local)) => local,
+            Ok(None) => return DivergenceFacts::LocalUnknown("the control data tell no position".to_owned()),
+            Err(problem) => return DivergenceFacts::LocalUnknown(problem.to_string()),
+        };
+        match self.leader_history(leader).await {
+            Ok(Some((leader_timeline, leader_history))) => {
+                info!(?local, %leader_timeline, "compared histories");
+                DivergenceFacts::Known { local, leader_timeline, leader_history }
+            }
+            Ok(None) => DivergenceFacts::LeaderNotReady(format!("{} is still in recovery", leader.name)),
+            Err(problem) => DivergenceFacts::LeaderNotReady(problem.to_string()),
+        }
+    }
+
+    async fn crash_recover(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
         self.instance().check_owner()?;
         self.instance().kill_leftovers(std::time::Duration::from_secs(2)).await?;
         self.instance().single_user_recovery(cancel).await?;
@@ -78,8 +77,7 @@ impl Server {
         Ok(())
     }
 
-    /// Rewinds from a primary (RWD-9). The server is down.
-    pub(crate) async fn rewind(&self, source: &Member, cancel: &CancellationToken) -> Result<(), ServerError> {
+    async fn rewind(&self, source: &Member, cancel: &CancellationToken) -> Result<(), ServerError> {
         if self.is_recovering(source).await? {
             return Err(ServerError::Unusable(format!("{} is still in recovery: it is no source", source.name)));
         }
@@ -96,13 +94,11 @@ impl Server {
         Ok(())
     }
 
-    /// RWD-11: whether the source of a failed rewind is there and a primary.
-    pub(crate) async fn is_primary_reachable(&self, source: &Member) -> bool {
+    async fn is_primary_reachable(&self, source: &Member) -> bool {
         self.is_recovering(source).await.is_ok_and(|recovering| !recovering)
     }
 
-    /// RWD-1, RWD-11: the control data still allow a rewind.
-    pub(crate) async fn allows_rewind(&self) -> bool {
+    async fn allows_rewind(&self) -> bool {
         self.instance().control_data().await.is_ok_and(|control| control.allows_rewind())
     }
 }

@@ -7,20 +7,18 @@ use pgward_core::cluster::{Initialize, MemberRole, PostgresState, Revision};
 use pgward_core::config::{DynamicConfig, LocalConfig};
 use pgward_core::decide::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
 use pgward_core::decide::view::Outcome;
-use pgward_postgres::Postmaster;
 use pgward_store::{Condition, Key, Store, StoreError};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::action::Progress;
-use crate::clock::boot_now;
 use crate::fence::{Fence, Protected};
 use crate::lease::LeaseHandle;
 use crate::local::Local;
-use crate::server::{Server, ServerError, StopHow};
+use crate::server::{Postmaster, Server, ServerError, StopHow};
 
 /// Creates a cluster on an empty directory.
-pub(crate) struct Bootstrap<S> {
+pub(crate) struct Bootstrap<S, L: Server> {
     /// The store.
     pub store: S,
     /// Takes the leader key at the end.
@@ -28,9 +26,9 @@ pub(crate) struct Bootstrap<S> {
     /// Guards the new primary.
     pub fence: Fence,
     /// The server.
-    pub server: Server,
+    pub server: L,
     /// Its shared state.
-    pub local: Local,
+    pub local: Local<L::Postmaster>,
     /// The file, with its `bootstrap` section.
     pub config: Arc<LocalConfig>,
     /// What becomes the dynamic configuration of the cluster: `bootstrap.dcs`, its times corrected.
@@ -54,7 +52,7 @@ enum Problem {
     Cancelled,
 }
 
-impl<S: Store> Bootstrap<S> {
+impl<S: Store, L: Server> Bootstrap<S, L> {
     /// BOO-1…11. Losing the race is no failure; a failure moves what was created aside (BOO-8).
     pub(crate) async fn run(self, progress: Progress) -> Outcome {
         if let Err(problem) = self.server.check_port() {
@@ -125,7 +123,7 @@ impl<S: Store> Bootstrap<S> {
         self.local.set_state(PostgresState::Initdb);
         self.server.initdb(&progress.cancel).await?;
         let postmaster = self.server.start_primary().await?;
-        self.local.started(postmaster.clone(), boot_now());
+        self.local.started(postmaster.clone());
         self.server.wait_accepting(&postmaster).await?;
         self.local.accepts();
         self.local.set_role(MemberRole::Primary);
@@ -158,7 +156,7 @@ impl<S: Store> Bootstrap<S> {
     }
 
     /// What fails here is repaired by the cycle, which finds a primary, a free key and an identifier: nothing is undone.
-    async fn register(&self, postmaster: &Postmaster) {
+    async fn register(&self, postmaster: &L::Postmaster) {
         let dynamic = pgward_core::json::compact(&self.dynamic.document);
         if let Err(problem) = self.store.write(&Key::Config, &dynamic, Condition::Always, None, self.within).await {
             warn!(error = %problem, "the configuration of the new cluster was not stored yet");
@@ -186,7 +184,7 @@ impl<S: Store> Bootstrap<S> {
 
     /// BOO-8: gives the claim back, stops the server, and moves the remains aside; nothing is deleted.
     async fn undo(&self) {
-        if let Err(problem) = self.server.stop(&self.local, StopHow::Immediate, None).await {
+        if let Err(problem) = self.server.stop(&self.local, StopHow::Immediate, None, None).await {
             error!(error = %problem, "PostgreSQL did not stop: its data directory stays where it is");
             return;
         }

@@ -1,5 +1,6 @@
 //! Stepping down (section 17). Order is safety: stop, prove that it stopped, release.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -8,31 +9,28 @@ use pgward_core::decide::peers::{Asked, Bound, Candidates, failover_possible};
 use pgward_core::decide::view::{Outcome, Store as SeenStore, View};
 use pgward_core::decide::{DemoteMode, Memory};
 use pgward_core::wal::Lsn;
-use pgward_postgres::ShutdownCheckpoint;
 use pgward_store::{Condition, Key, Store};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::clock::boot_now;
 use crate::fence::Fence;
-use crate::http::HttpClient;
 use crate::lease::LeaseHandle;
 use crate::local::Local;
-use crate::peers;
-use crate::server::{Server, ServerError, StopHow, Stopped};
+use crate::peers::{self, Peers};
+use crate::server::{LastRecord, Server, ServerError, StopHow, Stopped};
 
 /// Between two looks whether somebody has the shutdown checkpoint.
 const EARLY_RELEASE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Steps down. Whether and whom to follow afterwards is for the next decision, except offline (DCSF-8).
-pub(crate) struct Demote<S> {
+pub(crate) struct Demote<S, L: Server> {
     /// How.
     pub mode: DemoteMode,
     /// The server.
-    pub server: Server,
+    pub server: L,
     /// Its shared state.
-    pub local: Local,
+    pub local: Local<L::Postmaster>,
     /// The lease.
     pub lease: LeaseHandle,
     /// The fencer's orders.
@@ -40,14 +38,14 @@ pub(crate) struct Demote<S> {
     /// For the position at which a graceful demotion ended.
     pub store: S,
     /// Asks the other members.
-    pub peers: HttpClient,
+    pub peers: Arc<dyn Peers>,
     /// What the demotion was decided on: who may take over.
     pub view: Box<View>,
     /// Budget of one store operation.
     pub within: Duration,
 }
 
-impl<S: Store> Demote<S> {
+impl<S: Store, L: Server> Demote<S, L> {
     /// DEM-2…13.
     pub(crate) async fn run(self) -> Outcome {
         info!(mode = ?self.mode, "steps down");
@@ -97,7 +95,7 @@ impl<S: Store> Demote<S> {
     pub(crate) async fn stop(&self, how: StopHow, limit: Option<Duration>) -> (Result<Stopped, ServerError>, bool) {
         let is_graceful = self.mode == DemoteMode::Graceful;
         let (announce, announced) = oneshot::channel();
-        let stop = self.server.stop_announcing(&self.local, how, limit, Some(announce));
+        let stop = self.server.stop(&self.local, how, limit, Some(announce));
         let can_write = AtomicBool::new(true);
         let early = async {
             match announced.await {
@@ -121,18 +119,18 @@ impl<S: Store> Demote<S> {
             () = early => (stop.await, true),
             () = too_late => {
                 warn!("the leader lease is lost or runs out: PostgreSQL is stopped immediately");
-                (self.server.stop(&self.local, StopHow::Immediate, None).await, false)
+                (self.server.stop(&self.local, StopHow::Immediate, None, None).await, false)
             }
         }
     }
 
     /// Waits until a member has the shutdown checkpoint and could take over, then releases the key. Not before a second
     /// has passed: without an archive the postmaster has ended by then (TIM-6).
-    async fn release_early(&self, checkpoint: &ShutdownCheckpoint) {
+    async fn release_early(&self, last: &LastRecord) {
         loop {
             sleep(EARLY_RELEASE_PAUSE).await;
-            if self.can_be_followed_by_somebody(checkpoint.checkpoint).await {
-                self.publish_position(checkpoint.published).await;
+            if self.can_be_followed_by_somebody(last.checkpoint).await {
+                self.publish_position(last.published).await;
                 if self.lease.release().await.is_ok() {
                     return;
                 }
@@ -146,7 +144,7 @@ impl<S: Store> Demote<S> {
         let mut view = View { poll: None, ..(*self.view).clone() };
         let bound = Bound::Has(checkpoint);
         if let Asked::Ask(members) = failover_possible(&view, cluster, bound, Candidates::AsRequested) {
-            view.poll = Some(peers::poll(&self.peers, cluster, &Memory::default(), &members).await);
+            view.poll = Some(peers::poll(&*self.peers, cluster, &Memory::default(), &members).await);
         }
         matches!(failover_possible(&view, cluster, bound, Candidates::AsRequested), Asked::Known(true))
     }
@@ -162,10 +160,10 @@ impl<S: Store> Demote<S> {
                         pgward_core::time::fence_deadline(sent, ttl)
                     }
                     pgward_core::decide::view::Lease::None | pgward_core::decide::view::Lease::NotOurs { .. } => {
-                        boot_now()
+                        self.lease.boot_now()
                     }
                 };
-                Some(deadline.since(boot_now()).saturating_sub(Duration::from_secs(1)))
+                Some(deadline.since(self.lease.boot_now()).saturating_sub(Duration::from_secs(1)))
             }
         }
     }
@@ -185,7 +183,7 @@ impl<S: Store> Demote<S> {
         match self.server.start_standby(None).await {
             Ok(postmaster) => {
                 self.local.set_role(MemberRole::Demoted);
-                self.local.started(postmaster, boot_now());
+                self.local.started(postmaster);
                 Outcome::Done
             }
             Err(problem) => {

@@ -16,11 +16,10 @@ pub(crate) use demote::Demote;
 pub(crate) use promote::Promote;
 
 use crate::action::Progress;
-use crate::clock::boot_now;
 use crate::fence::{Fence, Protected};
 use crate::lease::LeaseHandle;
 use crate::local::Local;
-use crate::server::{Server, ServerError, StopHow};
+use crate::server::{Postmaster, Server, ServerError, StopHow};
 
 fn outcome(result: Result<(), ServerError>) -> Outcome {
     match result {
@@ -31,14 +30,20 @@ fn outcome(result: Result<(), ServerError>) -> Outcome {
 
 /// Copies a member (BOO-5). `wipe` was allowed by an operator's setting and decided on; without it only an empty
 /// directory is filled (INV-S11).
-pub(crate) async fn clone(server: Server, local: Local, source: Member, wipe: bool, progress: Progress) -> Outcome {
+pub(crate) async fn clone<L: Server>(
+    server: L,
+    local: Local<L::Postmaster>,
+    source: Member,
+    wipe: bool,
+    progress: Progress,
+) -> Outcome {
     if wipe {
         // INV-S21: what is removed may be the only copy.
         if !server.is_primary_reachable(&source).await {
             let name = &source.name;
             return Outcome::Failed(format!("the data directory is kept, because {name} cannot be copied now"));
         }
-        if let Err(problem) = server.stop(&local, StopHow::Immediate, None).await {
+        if let Err(problem) = server.stop(&local, StopHow::Immediate, None, None).await {
             return Outcome::Failed(format!("the data directory is kept, because PostgreSQL did not stop: {problem}"));
         }
         local.ended(PostgresState::Stopped);
@@ -59,14 +64,19 @@ pub(crate) async fn clone(server: Server, local: Local, source: Member, wipe: bo
 }
 
 /// Starts the server as primary on its timeline (REC-3). The fencer was armed before.
-pub(crate) async fn start_primary(server: Server, local: Local, fence: Fence, lease: LeaseHandle) -> Outcome {
+pub(crate) async fn start_primary<L: Server>(
+    server: L,
+    local: Local<L::Postmaster>,
+    fence: Fence,
+    lease: LeaseHandle,
+) -> Outcome {
     local.set_role(MemberRole::Primary);
     match server.start_primary().await {
         Ok(postmaster) => {
             let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
-            local.started(postmaster, boot_now());
+            local.started(postmaster);
             let guarded = fence.protect(protected).await;
-            if !lease.now().key.is_safe(boot_now()) {
+            if !lease.is_safe() {
                 return give_up_start(&server, &local).await;
             }
             match guarded {
@@ -83,8 +93,8 @@ pub(crate) async fn start_primary(server: Server, local: Local, fence: Fence, le
 }
 
 /// PRO-12, for a start: writing the configuration took longer than the lease lasted.
-async fn give_up_start(server: &Server, local: &Local) -> Outcome {
-    match server.stop(local, StopHow::Immediate, None).await {
+async fn give_up_start<L: Server>(server: &L, local: &Local<L::Postmaster>) -> Outcome {
+    match server.stop(local, StopHow::Immediate, None, None).await {
         Ok(_) => local.ended(PostgresState::StartFailed),
         Err(problem) => {
             error!(error = %problem, "a primary without a lease did not stop");
@@ -95,11 +105,15 @@ async fn give_up_start(server: &Server, local: &Local) -> Outcome {
 }
 
 /// Starts the server as a standby (REC-7, REC-11).
-pub(crate) async fn start_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
+pub(crate) async fn start_standby<L: Server>(
+    server: L,
+    local: Local<L::Postmaster>,
+    upstream: Option<Member>,
+) -> Outcome {
     local.set_role(MemberRole::Replica);
     match server.start_standby(upstream.as_ref()).await {
         Ok(postmaster) => {
-            local.started(postmaster, boot_now());
+            local.started(postmaster);
             Outcome::Done
         }
         Err(problem) => {
@@ -113,9 +127,13 @@ pub(crate) async fn start_standby(server: Server, local: Local, upstream: Option
 const STANDBY_STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// Stops a standby and starts it with another upstream (FOL-10).
-pub(crate) async fn restart_standby(server: Server, local: Local, upstream: Option<Member>) -> Outcome {
+pub(crate) async fn restart_standby<L: Server>(
+    server: L,
+    local: Local<L::Postmaster>,
+    upstream: Option<Member>,
+) -> Outcome {
     local.set_state(PostgresState::Stopping);
-    if let Err(problem) = server.stop(&local, StopHow::Fast, Some(STANDBY_STOP_LIMIT)).await {
+    if let Err(problem) = server.stop(&local, StopHow::Fast, Some(STANDBY_STOP_LIMIT), None).await {
         local.set_state(PostgresState::StopFailed);
         return Outcome::Failed(problem.to_string());
     }
@@ -124,9 +142,9 @@ pub(crate) async fn restart_standby(server: Server, local: Local, upstream: Opti
 }
 
 /// Stops a server that must not run on this directory (DIR-1).
-pub(crate) async fn stop_immediately(server: Server, local: Local) -> Outcome {
+pub(crate) async fn stop_immediately<L: Server>(server: L, local: Local<L::Postmaster>) -> Outcome {
     local.set_state(PostgresState::Stopping);
-    match server.stop(&local, StopHow::Immediate, None).await {
+    match server.stop(&local, StopHow::Immediate, None, None).await {
         Ok(_) => {
             local.ended(PostgresState::Stopped);
             local.set_role(MemberRole::Uninitialized);
@@ -141,19 +159,24 @@ pub(crate) async fn stop_immediately(server: Server, local: Local) -> Outcome {
 }
 
 /// Recovers a crashed server in single-user mode (REC-13).
-pub(crate) async fn crash_recover(server: Server, progress: Progress) -> Outcome {
+pub(crate) async fn crash_recover<L: Server>(server: L, progress: Progress) -> Outcome {
     outcome(server.crash_recover(&progress.cancel).await)
 }
 
 /// Collects what [`pgward_core::decide::rewind::judge`] needs (RWD-3, RWD-4).
-pub(crate) async fn check_divergence(server: Server, leader: Member) -> Outcome {
+pub(crate) async fn check_divergence<L: Server>(server: L, leader: Member) -> Outcome {
     Outcome::Divergence(Box::new(server.divergence_facts(&leader).await))
 }
 
 /// Rewinds from the leader (RWD-9). The server is stopped first, in order.
-pub(crate) async fn rewind(server: Server, local: Local, source: Member, progress: Progress) -> Outcome {
+pub(crate) async fn rewind<L: Server>(
+    server: L,
+    local: Local<L::Postmaster>,
+    source: Member,
+    progress: Progress,
+) -> Outcome {
     local.set_state(PostgresState::Stopping);
-    if let Err(problem) = server.stop(&local, StopHow::Fast, Some(STANDBY_STOP_LIMIT)).await {
+    if let Err(problem) = server.stop(&local, StopHow::Fast, Some(STANDBY_STOP_LIMIT), None).await {
         local.set_state(PostgresState::StopFailed);
         return Outcome::SourceLost(format!("PostgreSQL did not stop before the rewind: {problem}"));
     }
@@ -168,6 +191,6 @@ pub(crate) async fn rewind(server: Server, local: Local, source: Member, progres
 }
 
 /// The checkpoint that those who rewind from a new primary wait for (RWD-15).
-pub(crate) async fn checkpoint(server: Server) -> Outcome {
+pub(crate) async fn checkpoint<L: Server>(server: L) -> Outcome {
     outcome(server.checkpoint().await)
 }

@@ -7,31 +7,30 @@ use pgward_core::decide::view::Outcome;
 use tracing::info;
 
 use crate::action::Progress;
-use crate::clock::boot_now;
 use crate::lease::LeaseHandle;
 use crate::local::Local;
 use crate::server::Server;
 
 /// Promotes the local server. The fencer guards it already.
-pub(crate) struct Promote {
+pub(crate) struct Promote<L: Server> {
     /// The server.
-    pub server: Server,
+    pub server: L,
     /// Its shared state.
-    pub local: Local,
+    pub local: Local<L::Postmaster>,
     /// The lease that allows it.
     pub lease: LeaseHandle,
     /// How long the end of recovery is awaited before the cycle takes over the waiting.
     pub limit: Duration,
 }
 
-impl Promote {
+impl<L: Server> Promote<L> {
     /// PRO-7. Until promote is issued it can be cancelled without a trace.
     pub(crate) async fn run(self, progress: Progress) -> Outcome {
         if !progress.commit() {
             return Outcome::Cancelled;
         }
         // PRO-12: the last look before the step that cannot be taken back.
-        if !self.lease.now().key.is_safe(boot_now()) {
+        if !self.lease.is_safe() {
             return Outcome::Failed("the leader lease ran out before the promotion".to_owned());
         }
         self.local.set_role(MemberRole::Promoted);
@@ -42,6 +41,7 @@ impl Promote {
             return Outcome::Refused(problem.to_string());
         }
         let promoted = tokio::select! {
+            biased;
             promoted = self.server.wait_promoted(self.limit) => promoted,
             () = progress.cancel.cancelled() => return Outcome::Cancelled,
         };

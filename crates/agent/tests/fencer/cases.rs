@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use pgward_agent::clock::boot_now;
 use pgward_agent::fencer::{FencerError, FencerHandle, FencerSettings, Lost, ProcessIdentity, Refusal, State};
 use pgward_core::cluster::Revision;
 use pgward_core::time::{BootInstant, KILL_TIME};
+use pgward_store::boot_now;
 use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
 

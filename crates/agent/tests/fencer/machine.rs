@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use pgward_agent::clock::boot_now;
 use pgward_agent::fencer::{FencerHandle, FencerSettings, ProcessIdentity};
 use pgward_core::time::BootInstant;
+use pgward_store::boot_now;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 use tokio::time::sleep;

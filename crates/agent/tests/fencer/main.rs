@@ -17,9 +17,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context;
-use pgward_agent::clock::boot_now;
 use pgward_agent::fencer::{FencerHandle, FencerSettings, ProcessIdentity, fencer_main};
 use pgward_core::cluster::Revision;
+use pgward_store::boot_now;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
