@@ -113,6 +113,13 @@ pub struct Cluster {
     scratch: Scratch,
 }
 
+/// A record in the WAL of a primary, to see it arrive elsewhere.
+struct Mark {
+    primary: usize,
+    /// Its position, as PostgreSQL prints it.
+    position: String,
+}
+
 /// Starts a cluster's etcd, runs `body`, and adds what the cluster looked like to its error.
 ///
 /// # Errors
@@ -213,6 +220,14 @@ impl Cluster {
         &self.machine
     }
 
+    /// Makes a folder in the scratch folder that the servers can write to.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        self.scratch.folder(name, &self.machine.user)
+    }
+
     /// The scratch folder.
     pub fn dir(&self) -> &Path {
         self.scratch.path()
@@ -292,20 +307,51 @@ impl Cluster {
 
     /// Waits until there is a primary among `nodes` and the others of them stream from it; returns the primary.
     ///
+    /// The primary's word is not enough: after a partition it lists connections that are long dead. So a mark is
+    /// written, and each replica has to receive it from this very primary.
+    ///
     /// # Errors
     /// When `limit` has passed.
     pub async fn these_streaming(&self, nodes: &[usize], limit: Duration) -> Result<usize> {
+        let mut mark: Option<Mark> = None;
         let look = async || {
             let primary = self.primary().await?;
+            ensure!(nodes.contains(&primary), "the primary is {}", self.nodes[primary].name());
             let streaming = self.streaming().await?;
-            for node in nodes.iter().filter(|n| **n != primary) {
-                let name = self.nodes[*node].name();
+            let replicas = || nodes.iter().filter(|node| **node != primary).map(|node| &self.nodes[*node]);
+            for name in replicas().map(Node::name) {
                 ensure!(streaming.iter().any(|s| s == name), "{name} does not stream; streaming: {streaming:?}");
             }
-            ensure!(nodes.contains(&primary), "the primary is {}", self.nodes[primary].name());
+            let mark = match mark.as_ref().filter(|mark| mark.primary == primary) {
+                Some(mark) => mark,
+                None => mark.insert(self.write_mark(primary).await?),
+            };
+            for replica in replicas() {
+                self.has_received(replica, mark).await?;
+            }
             Ok(Some(primary))
         };
         until(limit, look).await.context("the cluster is not whole")
+    }
+
+    async fn write_mark(&self, primary: usize) -> Result<Mark> {
+        let sql = "SELECT pg_logical_emit_message(true, 'pgward test', 'a mark')";
+        let position = self.nodes[primary].socket().query(sql).await?.pop().context("no position of the mark")?;
+        Ok(Mark { primary, position })
+    }
+
+    async fn has_received(&self, replica: &Node, mark: &Mark) -> Result<()> {
+        let Mark { primary, position } = mark;
+        let port = self.nodes[*primary].place.pg_port;
+        let sql = format!(
+            "SELECT CASE WHEN status = 'streaming' AND sender_port = {port} AND flushed_lsn >= '{position}' THEN 'yes' \
+             ELSE format('%s from port %s, received up to %s', status, sender_port, flushed_lsn) END \
+             FROM pg_stat_wal_receiver"
+        );
+        let said = replica.socket().query(&sql).await?;
+        let (name, primary) = (replica.name(), self.nodes[*primary].name());
+        ensure!(said == ["yes"], "{name} has not received {position} from {primary} (port {port}) but says: {said:?}");
+        Ok(())
     }
 
     /// Waits until every node streams and every agent says so too: the cluster is at rest.

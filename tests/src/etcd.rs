@@ -1,11 +1,11 @@
 //! etcd members as processes, and a look at their keys through etcd's own JSON gateway.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustix::process::Signal;
@@ -190,6 +190,21 @@ impl Etcd {
         self.call("/v3/kv/deleterange", &json!({"key": STANDARD.encode(key)})).await.map(drop)
     }
 
+    /// Runs `etcdctl` with these arguments, as operators do; returns what it printed.
+    ///
+    /// # Errors
+    /// When it is missing or fails.
+    pub async fn etcdctl(&self, args: &[&str]) -> Result<String> {
+        let program = program("etcdctl").context("etcdctl is not installed; remedy: apt-get install etcd-client")?;
+        let command = Spec::new(program, Path::new("/"))
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={}", self.endpoints().join(",")))
+            .args(args);
+        let finished = command.run(Duration::from_secs(10)).await?;
+        ensure!(finished.status.success(), "etcdctl {}: {}", args.join(" "), finished.text());
+        Ok(finished.stdout)
+    }
+
     async fn call(&self, path: &str, body: &Value) -> Result<Value> {
         let mut last = anyhow::anyhow!("there is no etcd member");
         let first = self.answered.load(Ordering::Relaxed);
@@ -252,6 +267,8 @@ pub struct Change {
     pub epoch_seconds: f64,
     /// The new value; none when the key is gone.
     pub value: Option<String>,
+    /// Whether the key is bound to a lease.
+    pub leased: bool,
 }
 
 impl Change {
@@ -262,6 +279,7 @@ impl Change {
             at: Instant::now(),
             epoch_seconds: epoch.as_secs_f64(),
             value: (!deleted).then(|| decode(&event["kv"]["value"])),
+            leased: event["kv"]["lease"].as_str().is_some_and(|lease| lease != "0"),
         }
     }
 }

@@ -49,6 +49,13 @@ impl Spec {
         self
     }
 
+    /// Adds a variable to its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// Runs it as `user`.
     #[must_use]
     pub fn user(mut self, user: &RunUser) -> Self {
