@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, LeaseId};
 
 use super::effect::{Decision, DemoteMode, Effect};
 use super::follow;
@@ -10,7 +10,7 @@ use super::manual;
 use super::memory::{CheckpointState, Memory};
 use super::peers::Asked;
 use super::promote;
-use super::race;
+use super::race::{self, LagCheck, Standing};
 use super::reason::Reason;
 use super::view::{Lease, View};
 
@@ -68,8 +68,26 @@ fn prove_key(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
             Asked::Known(Some(member)) => return Reason::PrimaryAlive { member }.alone(),
             Asked::Known(None) => {}
         }
+        if let Some(decision) = refuses_by_hand(view, cluster, memory) {
+            return decision;
+        }
     }
     ask_for_proof(view, cluster, memory)
+}
+
+/// DCS-E2: a key without a lease was written by somebody's hand, perhaps over that of a leader who was well. A replica
+/// that it names takes it only if it could have won it in a race, too.
+pub(super) fn refuses_by_hand(view: &View, cluster: &Cluster, memory: &Memory) -> Option<Decision> {
+    cluster.leader.as_ref().filter(|leader| leader.lease == LeaseId::default())?;
+    let gives_up = |why: String| Some(Reason::MayNotLeadByHand { why }.with([Effect::Release]));
+    if view.tags.nofailover {
+        return gives_up("it is tagged nofailover".to_owned()); // INV-S24
+    }
+    match race::stand(view, cluster, memory, &race::everybody(cluster, memory), LagCheck::On) {
+        Standing::Yes(_) => None,
+        Standing::Ask(members) => Some(Reason::AsksBeforeProof.with([Effect::PollPeers(members)])),
+        Standing::No(reason) => gives_up(reason.to_string()),
+    }
 }
 
 /// DCS-2: asks the store whether the key is ours. While the view is older than its "no", it is not asked again at once.

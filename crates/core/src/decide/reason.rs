@@ -225,6 +225,8 @@ reasons! {
     ViewIsOlder ["DCS-2"] "the store said that the leader key is not ours: waits for its picture of the cluster to show that";
     /// The key names a replica; a primary may live.
     AsksBeforeProof ["DCS-E2", "RACE-3", "RACE-5"] "the leader key names this member, which is a replica: asks the others for a living primary first";
+    /// Somebody wrote our name into the key, and the rules do not allow us to lead.
+    MayNotLeadByHand { why: String } ["DCS-E2", "INV-S24"] "the leader key was made to name this member, which may not lead ({why}): gives it up";
     /// A request for a switchover is honoured.
     StepsDown { candidate: String } ["MAN-L7", "DEM-3"] "a switchover to {candidate} was requested and it can take over";
     /// A request that cannot be honoured is cleared.

@@ -20,7 +20,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     // A server that stepped down a moment ago has released the key: the view may be older than that.
     let stepped_down = memory.rejoin_waits_until.is_some_and(|until| view.now < until);
     if cluster.is_led_by(&view.me) && !matches!(view.lease, Lease::Held { .. }) && !stepped_down {
-        return leader::ask_for_proof(view, cluster, memory); // REC-1
+        let refused = leader::refuses_by_hand(view, cluster, memory).filter(|_| !was_primary(view));
+        return refused.unwrap_or_else(|| leader::ask_for_proof(view, cluster, memory)); // REC-1
     }
     let owner = is_owner(view, cluster) && view.lease.is_safe(view.now);
     let control = view.postgres.control.as_ref();
