@@ -9,6 +9,7 @@ mod failover;
 mod fencing;
 mod garbage;
 mod identity;
+mod leader_key;
 mod mixed;
 mod partition;
 mod soak;
