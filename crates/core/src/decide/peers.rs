@@ -124,16 +124,26 @@ pub fn failover_possible(view: &View, cluster: &Cluster, bound: Bound, candidate
 
 fn is_fit(view: &View, cluster: &Cluster, status: &PeerStatus, bound: Bound) -> bool {
     let far_enough = match bound {
-        Bound::Has(lsn) => status.position >= lsn,
-        Bound::Lag => !lags(view, cluster, status.position),
+        Bound::Has(lsn) => in_history(cluster, status.timeline, status.position) >= lsn,
+        Bound::Lag => bytes_behind(cluster, status.timeline, status.position) <= view.settings.maximum_lag_on_failover,
     };
-    !status.is_limited() && far_enough && timeline_suffices(view, cluster, status.timeline)
+    // QRK-4: whoever is below the timeline that this primary writes has left its history, or has nothing of it.
+    let ours = view.postgres.facts.as_ref().filter(|facts| !facts.in_recovery).and_then(|facts| facts.timeline);
+    let is_below = matches!((ours, status.timeline), (Some(ours), Some(theirs)) if theirs < ours);
+    !status.is_limited() && far_enough && !is_below && timeline_suffices(view, cluster, status.timeline)
 }
 
-/// RACE-1: further behind the last published position of a leader than allowed.
-pub(super) fn lags(view: &View, cluster: &Cluster, position: Lsn) -> bool {
-    let optime = cluster.status.optime.unwrap_or(Lsn::INVALID);
-    position.bytes_behind(optime) > view.settings.maximum_lag_on_failover
+/// RACE-1: how far behind the last published position of a leader, in bytes.
+pub(super) fn bytes_behind(cluster: &Cluster, timeline: Option<Timeline>, position: Lsn) -> u64 {
+    in_history(cluster, timeline, position).bytes_behind(cluster.status.optime.unwrap_or(Lsn::INVALID))
+}
+
+/// QRK-4: how much of a member's WAL belongs to the cluster. What it has on a timeline that the cluster has left counts
+/// only up to the end of that timeline: the rest is what nobody else has.
+fn in_history(cluster: &Cluster, timeline: Option<Timeline>, position: Lsn) -> Lsn {
+    let lines = cluster.history.iter().flat_map(|history| &history.value.lines);
+    let end = lines.filter(|line| Some(line.timeline) == timeline).map(|line| line.lsn).min();
+    end.map_or(position, |end| position.min(end))
 }
 
 /// RACE-2, FP-5, INV-S9: never so far behind that its own promotion ends below the newest timeline that was ever

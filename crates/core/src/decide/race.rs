@@ -195,12 +195,12 @@ pub(super) fn stand(
     let Some(ours) = view.postgres.position() else {
         return Standing::No(Reason::PositionUnknown);
     };
-    let max_bytes_behind = view.settings.maximum_lag_on_failover;
-    if lag == LagCheck::On && peers::lags(view, cluster, ours) {
-        let optime = cluster.status.optime.unwrap_or(Lsn::INVALID);
-        return Standing::No(Reason::TooFarBehind { bytes_behind: ours.bytes_behind(optime), max_bytes_behind });
-    }
     let timeline = view.postgres.facts.as_ref().and_then(|facts| facts.timeline);
+    let max_bytes_behind = view.settings.maximum_lag_on_failover;
+    let bytes_behind = peers::bytes_behind(cluster, timeline, ours);
+    if lag == LagCheck::On && bytes_behind > max_bytes_behind {
+        return Standing::No(Reason::TooFarBehind { bytes_behind, max_bytes_behind });
+    }
     if !timeline_suffices(view, cluster, timeline) {
         return Standing::No(Reason::TimelineTooLow); // RACE-2
     }

@@ -204,6 +204,11 @@ fn whether_another_member_can_take_over() {
         ("FP-4: it lacks the checkpoint", asked(&[], &both, settings(), Bound::Has(Lsn(1001))), false),
         ("FP-4: it has the checkpoint", asked(&[], &both, settings(), Bound::Has(Lsn(1000))), true),
         (
+            "FP-4, QRK-4: it is that far on a timeline that had ended before",
+            asked(&[("history", r#"[[1,500,"r"]]"#)], &both, settings(), Bound::Has(Lsn(1000))),
+            false,
+        ),
+        (
             "FP-5: an old timeline",
             asked(
                 &[("history", r#"[[1,500,"r"]]"#)],

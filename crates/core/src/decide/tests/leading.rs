@@ -406,6 +406,19 @@ fn a_request_is_honoured_or_cleared_but_never_kept() {
             &clear,
             "MAN-L8",
         ),
+        (
+            "a candidate that never left the timeline before ours, however far it is there",
+            View {
+                postgres: Postgres {
+                    facts: Some(Facts { timeline: Timeline::new(2), ..facts(false) }),
+                    ..postgres(MemberRole::Primary)
+                },
+                poll: poll(&[("b", Some(answer(9_000_000)))]),
+                ..asked(r#"{"leader":"a","member":"b"}"#)
+            },
+            &clear,
+            "MAN-L8",
+        ),
         ("another leader is named", asked(r#"{"leader":"c","member":"b"}"#), &clear, "MAN-L4"),
         ("we are the candidate", asked(r#"{"member":"a"}"#), &clear, "MAN-L5"),
         (

@@ -127,6 +127,18 @@ fn a_replica_stands_only_when_nobody_is_fitter() {
             "INV-S9",
         ),
         (
+            "beyond the end of its timeline: what nobody else has does not make up for what it lacks",
+            View {
+                postgres: Postgres {
+                    facts: Some(Facts { position: Lsn(9_000_000), ..facts(true) }),
+                    ..postgres(MemberRole::Replica)
+                },
+                ..replica(three(None, &[("history", r#"[[1,500,"r"]]"#), ("status", r#"{"optime":8000000}"#)]))
+            },
+            none,
+            "RACE-1",
+        ),
+        (
             "one timeline behind: the last leader may have died before anybody received something of it",
             replica(three(None, &[("history", r#"[[1,500,"r"]]"#)])),
             &ask_both,
