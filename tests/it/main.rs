@@ -3,6 +3,7 @@
 //! Most subjects are not particular about the agent: `PGWARD_TEST_AGENT=patroni` runs them with Patroni, which tells
 //! whether a surprise is ours or the harness's. What only pgward does is left out then.
 
+mod archiver;
 mod bad_input;
 mod bootstrap;
 mod failover;

@@ -59,13 +59,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
     /// SHD-3, SHD-4: in order as long as that is safe, without the checkpoint before that a switchover makes.
     async fn stop_at_the_end(&self, view: &View) -> Result<Stopped, ServerError> {
         match view.lease {
-            Lease::Held { .. } => {
-                let (stopped, released) = self.demotion(DemoteMode::Graceful, view).stop(StopHow::Fast, None).await;
-                if released {
-                    self.local.set_role(MemberRole::Demoted);
-                }
-                stopped
-            }
+            Lease::Held { .. } => self.demotion(DemoteMode::Graceful, view).stop(StopHow::Fast, None).await.0,
             Lease::NotOurs { .. } if view.postgres.is_primary() => {
                 self.server.stop(&self.local, StopHow::Immediate, None, None).await
             }

@@ -68,25 +68,29 @@ impl<S: Store, L: Server> Demote<S, L> {
         };
         self.local.ended(PostgresState::Stopped);
         self.local.set_role(MemberRole::Demoted);
-        if released {
-            info!("the leader key was released when the last record was written");
-        } else if self.mode.releases() {
-            if self.mode == DemoteMode::Graceful
-                && let Some(position) = stopped.published
-            {
-                self.publish_position(position).await;
-            }
-            if let Err(problem) = self.lease.release().await {
-                warn!(error = %problem, "the leader key could not be released: it expires by time");
-            }
-        } else {
-            self.lease.forget().await; // DEM-13
+        if !released {
+            self.give_up_key(&stopped).await;
         }
         self.fence.disarm().await;
         if self.mode == DemoteMode::Offline {
             return self.start_read_only().await;
         }
         Outcome::Done
+    }
+
+    /// DEM-6, DEM-13: deletes the key, or leaves it to expire.
+    async fn give_up_key(&self, stopped: &Stopped) {
+        if !self.mode.releases() {
+            return self.lease.forget().await;
+        }
+        if self.mode == DemoteMode::Graceful
+            && let Some(position) = stopped.published
+        {
+            self.publish_position(position).await;
+        }
+        if let Err(problem) = self.lease.release().await {
+            warn!(error = %problem, "the leader key could not be released: it expires by time");
+        }
     }
 
     /// Stops the server. A graceful demotion may release the key before the postmaster has ended (DEM-3): once control
@@ -125,14 +129,17 @@ impl<S: Store, L: Server> Demote<S, L> {
     }
 
     /// Waits until a member has the shutdown checkpoint and could take over, then releases the key. Not before a second
-    /// has passed: without an archive the postmaster has ended by then (TIM-6).
+    /// has passed: without an archive the postmaster has ended by then (TIM-6). From then on nobody may kill the server:
+    /// what it still archives may exist nowhere else.
     async fn release_early(&self, last: &LastRecord) {
         loop {
             sleep(EARLY_RELEASE_PAUSE).await;
             if self.can_be_followed_by_somebody(last.checkpoint).await {
                 self.publish_position(last.published).await;
                 if self.lease.release().await.is_ok() {
-                    return;
+                    info!("the last record was written and another member has it: released the leader key");
+                    self.local.set_role(MemberRole::Demoted);
+                    return self.fence.disarm().await;
                 }
             }
         }
