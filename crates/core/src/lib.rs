@@ -6,6 +6,7 @@
 pub mod cluster;
 pub mod config;
 pub mod decide;
+pub mod explain;
 pub mod json;
 pub mod names;
 pub mod time;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The name of a member: a store key and the `application_name` of its replication connection.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct MemberName(String);
 
 /// Why a text is not a member name.
@@ -68,11 +68,12 @@ impl FromStr for MemberName {
     }
 }
 
-impl TryFrom<String> for MemberName {
-    type Error = InvalidMemberName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl<'de> Deserialize<'de> for MemberName {
+    /// Reads what was written, the stand-in for an unreadable holder included.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let unreadable = MemberName::unreadable();
+        if text == unreadable.0 { Ok(unreadable) } else { text.parse().map_err(serde::de::Error::custom) }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The `history` key: the timelines of the cluster (IN-D8, HIS-1, HIS-2).
 
-use serde::Serialize;
+use serde::de::Error;
 use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::wal::{Lsn, Timeline};
@@ -37,8 +38,15 @@ impl Serialize for HistoryLine {
     }
 }
 
+impl<'de> Deserialize<'de> for HistoryLine {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let row = Value::deserialize(deserializer)?;
+        parse_line(&row).ok_or_else(|| D::Error::custom("a line of the history is not [timeline, lsn, reason, …]"))
+    }
+}
+
 /// All changes of timeline, oldest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct History {
     /// The lines in timeline order.

@@ -186,7 +186,7 @@ impl ConnUrl {
 /// broken.
 ///
 /// `fields` is the object as written, in its order; the accessors read it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Member {
     /// The last part of the key.
     pub name: MemberName,

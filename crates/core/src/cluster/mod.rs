@@ -7,6 +7,7 @@
 mod failover;
 mod history;
 mod member;
+pub(crate) mod shared;
 mod status;
 mod sync;
 
@@ -48,7 +49,7 @@ pub struct RawKey {
 }
 
 /// A value together with the revision that a conditional write has to name.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Versioned<T> {
     /// The parsed value.
     pub value: T,
@@ -57,7 +58,7 @@ pub struct Versioned<T> {
 }
 
 /// What the `initialize` key says (IN-D1).
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Initialize {
     /// The cluster was never initialised, or the store was wiped.
     #[default]
@@ -81,7 +82,7 @@ impl Initialize {
 }
 
 /// The holder of the leader key (IN-D3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Leader {
     /// The value of the key.
     pub name: MemberName,
@@ -94,7 +95,7 @@ pub struct Leader {
 }
 
 /// A key that could not be understood, named for the operator.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct KeyWarning {
     /// The key without the cluster's prefix.
     pub key: String,
@@ -103,7 +104,7 @@ pub struct KeyWarning {
 }
 
 /// One consistent read of the whole cluster prefix.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Cluster {
     /// The revision of the store at which this was read.
     pub revision: Revision,

@@ -1,22 +1,30 @@
 //! The `sync` key: who may win a race while synchronous replication is on (IN-D7).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Leader and voters of synchronous replication. Names match case-insensitively.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncState {
     /// The member that maintains the key; without one the state is empty.
     pub leader: Option<String>,
     /// How many voters besides itself a candidate needs; zero without a leader.
     pub quorum: u32,
     /// The synchronous standbys.
-    #[serde(rename = "sync_standby", serialize_with = "comma_list")]
+    #[serde(rename = "sync_standby", serialize_with = "comma_list", deserialize_with = "from_comma_list")]
     pub voters: Vec<String>,
 }
 
 fn comma_list<S: serde::Serializer>(voters: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     if voters.is_empty() { serializer.serialize_none() } else { serializer.serialize_str(&voters.join(",")) }
+}
+
+fn from_comma_list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Ok(names(&Option::<String>::deserialize(deserializer)?.unwrap_or_default()))
+}
+
+fn names(listed: &str) -> Vec<String> {
+    listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 impl SyncState {
@@ -29,8 +37,7 @@ impl SyncState {
         let Some(leader) = leader else {
             return (SyncState::default(), None);
         };
-        let listed = map.get("sync_standby").and_then(Value::as_str).unwrap_or_default();
-        let voters = listed.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let voters = names(map.get("sync_standby").and_then(Value::as_str).unwrap_or_default());
         let quorum = map.get("quorum").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
         (SyncState { leader: Some(leader), quorum, voters }, None)
     }

@@ -12,7 +12,7 @@ use super::reason::Reason;
 ///
 /// Effects of one decision run in their order; the first that fails drops the rest. Effects marked *action* start the
 /// one long action (ASY-7) and are the last of their decision.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Effect {
     /// Create `leader`, bound to our lease, if it does not exist (DCS-1).
     Acquire,
@@ -134,7 +134,7 @@ impl Effect {
 }
 
 /// How to start the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum StartAs {
     /// As primary after a crash, on the same timeline (REC-3). Needs the lease.
     Primary,
@@ -146,7 +146,7 @@ pub enum StartAs {
 }
 
 /// How to step down (17.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum DemoteMode {
     /// Checkpoint, fast stop, release: a switchover.
     Graceful,
@@ -169,7 +169,7 @@ impl DemoteMode {
 }
 
 /// Effects, why, and when to look again at the latest.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Decision {
     /// What to do. Empty means: nothing, because of `reason`.
     pub effects: Vec<Effect>,

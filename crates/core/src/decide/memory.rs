@@ -12,9 +12,10 @@ use super::rewind::{Divergence, DivergenceFacts, judge};
 use super::view::{ActionKind, Finished, Outcome, Store, View};
 
 /// State between decisions (MEM-1…12, as far as asynchronous replication needs it).
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Memory {
     /// The last cluster that had a leader (MEM-2): who was a member, and who led.
+    #[serde(with = "crate::cluster::shared::option")]
     pub last_led: Option<Arc<Cluster>>,
     /// Our position at the end of the previous decision (MEM-4).
     pub last_position: Option<Lsn>,
@@ -57,7 +58,7 @@ pub struct Memory {
 }
 
 /// How long the race has been put off, and what had arrived a tick ago.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Backoff {
     /// Since when.
     pub since: BootInstant,
@@ -68,7 +69,7 @@ pub struct Backoff {
 }
 
 /// How this member's history relates to the leader's (section 12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum RewindState {
     /// Nothing suggests a divergence.
     #[default]
@@ -86,7 +87,7 @@ pub enum RewindState {
 }
 
 /// The checkpoint that a new primary owes to those who rewind from it (RWD-15).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum CheckpointState {
     /// Nothing is known yet: the server tells when it is a primary, whoever promoted it.
     #[default]

@@ -9,14 +9,14 @@ use crate::wal::{Lsn, Timeline};
 use super::view::View;
 
 /// Answers collected for one decision.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct PeerPoll {
     /// One entry for each member that was asked.
     pub answers: BTreeMap<MemberName, PeerAnswer>,
 }
 
 /// What one member answered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum PeerAnswer {
     /// No usable answer in time (PEER-1).
     Unreachable,
@@ -25,7 +25,7 @@ pub enum PeerAnswer {
 }
 
 /// The part of a member's status document that decisions read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PeerStatus {
     /// False when it accepts writes (PEER-2).
     pub in_recovery: bool,

@@ -9,7 +9,7 @@ use super::view::ActionKind;
 macro_rules! reasons {
     ($( $(#[doc = $doc:literal])* $name:ident $({ $($field:ident : $type:ty),+ $(,)? })? [$($rule:literal),+] $text:literal; )+) => {
         /// Why a decision was taken. The text is for people, the variant for tests and tools.
-        #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+        #[derive(Clone, Debug, PartialEq, thiserror::Error, serde::Serialize, serde::Deserialize)]
         pub enum Reason {
             $(
                 $(#[doc = $doc])*

@@ -9,7 +9,7 @@ use super::reason::Reason;
 use super::view::{Control, View};
 
 /// `Database cluster state` of the control data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ControlState {
     /// A primary that was stopped in order.
     ShutDown,
@@ -46,7 +46,7 @@ impl ControlState {
 }
 
 /// Where this member's own history ends (RWD-4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LocalPosition {
     /// The timeline.
     pub timeline: Timeline,
@@ -57,7 +57,7 @@ pub struct LocalPosition {
 }
 
 /// What the position belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum LocalRole {
     /// A standby: the position is what it replayed.
     Standby,
@@ -69,7 +69,7 @@ pub enum LocalRole {
 }
 
 /// What a divergence check collected.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum DivergenceFacts {
     /// This member's own position is not known (RWD-3, RWD-4).
     LocalUnknown(String),

@@ -16,7 +16,7 @@ use super::peers::PeerPoll;
 use super::rewind::{ControlState, DivergenceFacts};
 
 /// Everything one decision depends on, apart from [`super::Memory`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct View {
     /// When this was observed.
     pub now: BootInstant,
@@ -47,7 +47,7 @@ pub struct View {
 }
 
 /// Tags of this member that decisions depend on.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct OwnTags {
     /// Never becomes primary on its own (IN-T1, with `failover_priority` taken into account).
     pub nofailover: bool,
@@ -60,7 +60,7 @@ pub struct OwnTags {
 }
 
 /// The dynamic configuration as far as decisions depend on it (IN-C).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Settings {
     /// Length of the leader lease.
     pub ttl: Duration,
@@ -93,10 +93,10 @@ pub struct Settings {
 }
 
 /// What the store says, as far as it can be known now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Store {
     /// The cluster, confirmed recently enough to decide on.
-    Current(Arc<Cluster>),
+    Current(#[serde(with = "crate::cluster::shared")] Arc<Cluster>),
     /// The store did not answer (IN-D11): "unknown", which is not "no".
     Lost {
         /// Why, in words.
@@ -105,7 +105,7 @@ pub enum Store {
 }
 
 /// What this member can prove about the leader key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Lease {
     /// Never held by this process, or released by it.
     None,
@@ -149,7 +149,7 @@ impl Lease {
 }
 
 /// The data directory (IN-P9).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum DataDir {
     /// Nothing in it.
     Empty,
@@ -166,7 +166,7 @@ pub enum DataDir {
 }
 
 /// The local server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Postgres {
     /// What it is doing. `Starting` only while a postmaster is alive and does not accept connections yet.
     pub state: PostgresState,
@@ -210,7 +210,7 @@ impl Postgres {
 }
 
 /// What the server answered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Facts {
     /// `pg_is_in_recovery()`.
     pub in_recovery: bool,
@@ -231,7 +231,7 @@ pub struct Facts {
 }
 
 /// Control data of a server that is down (IN-P8).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Control {
     /// Cluster state.
     pub state: ControlState,
@@ -246,7 +246,7 @@ pub struct Control {
 }
 
 /// How running recovery settings differ from wanted ones (FOL-10).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum RecoveryDiff {
     /// Not compared: no server, or not a standby.
     Unknown,
@@ -259,7 +259,7 @@ pub enum RecoveryDiff {
 }
 
 /// A long action under way.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct RunningAction {
     /// Which one.
     pub kind: ActionKind,
@@ -272,7 +272,7 @@ pub struct RunningAction {
 }
 
 /// The long actions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum ActionKind {
     /// Creating a new cluster.
     Bootstrap,
@@ -317,7 +317,7 @@ impl std::fmt::Display for ActionKind {
 }
 
 /// How an action ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Finished {
     /// Which one.
     pub kind: ActionKind,
@@ -326,7 +326,7 @@ pub struct Finished {
 }
 
 /// The result of an action.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Outcome {
     /// It did what it was for.
     Done,
