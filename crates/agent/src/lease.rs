@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::LeaseId;
 use pgward_core::decide::view::Lease;
+use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_core::names::MemberName;
 use pgward_core::time::BootInstant;
 use pgward_store::{AcquireOutcome, RenewOutcome, Renewal, Store, StoreError};
@@ -328,7 +329,10 @@ impl<S: Store> LeaseKeeper<S> {
         }
     }
 
-    async fn hold(&mut self, renewal: Renewal) {
+    async fn hold(&mut self, mut renewal: Renewal) {
+        if leaves_out(Mutant::LeaseFromAnswer) {
+            renewal.sent = self.host.boot_now();
+        }
         self.fence.extend(renewal.sent, renewal.ttl, renewal.epoch).await;
         self.publish(|state| {
             state.key = Lease::Held { sent: renewal.sent, ttl: renewal.ttl, epoch: renewal.epoch };

@@ -8,6 +8,7 @@ pub mod config;
 pub mod decide;
 pub mod explain;
 pub mod json;
+pub mod mutant;
 pub mod names;
 pub mod time;
 pub mod wal;

@@ -3,6 +3,7 @@
 use pgward_core::cluster::{Cluster, FailoverRequest, Revision};
 use pgward_core::decide::view::{ActionKind, DataDir, Finished, Lease, Outcome, Store as SeenStore, View};
 use pgward_core::decide::{Decision, DemoteMode, Effect, StartAs, follow};
+use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_core::names::MemberName;
 use pgward_store::{Condition, Key, Store, StoreError};
 use tokio::time::timeout;
@@ -57,7 +58,9 @@ impl<S: Store, L: Server> Cycle<S, L> {
             Lease::Held { epoch, .. } => Some(*epoch),
             Lease::None | Lease::NotOurs { .. } => None,
         };
-        effect.needs_lease() && (epoch != decision.epoch || !lease.is_safe(self.host.boot_now()))
+        effect.needs_lease()
+            && !leaves_out(Mutant::PromoteWithoutLease)
+            && (epoch != decision.epoch || !lease.is_safe(self.host.boot_now()))
     }
 
     async fn carry_out(&mut self, effect: &Effect, view: &View) -> Result<Next, Problem> {

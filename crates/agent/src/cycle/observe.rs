@@ -5,6 +5,7 @@ use pgward_core::decide::follow;
 use pgward_core::decide::view::{
     ActionKind, Finished, Outcome, OwnTags, Postgres, RecoveryDiff, Settings, Store as SeenStore, View,
 };
+use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_store::{Store, StoreView};
 use tracing::warn;
 
@@ -34,7 +35,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             SeenStore::Current(cluster) => cluster.leader_member().and_then(|leader| leader.timeline()),
             SeenStore::Lost { .. } => None,
         };
-        let busy = self.actions.running();
+        let busy = self.actions.running().filter(|_| !leaves_out(Mutant::ActionsTogether));
         let look = Look { upstream, leader_timeline, busy: busy.as_ref().map(|action| action.kind) };
         let seen = self.server.look(&self.local, &look).await;
         self.settle(&seen, busy.is_none());

@@ -7,6 +7,7 @@ use pgward_core::cluster::{Initialize, MemberRole, PostgresState, Revision};
 use pgward_core::config::{DynamicConfig, LocalConfig};
 use pgward_core::decide::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
 use pgward_core::decide::view::Outcome;
+use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_store::{Condition, Key, Store, StoreError};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
@@ -106,6 +107,7 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
         }
         match self.store.write(&Key::Initialize, "", Condition::Absent, Some(lease), self.within).await {
             Ok(_) => {}
+            Err(StoreError::Conflict { .. }) if leaves_out(Mutant::BootstrapAgain) => {}
             Err(StoreError::Conflict { .. }) => {
                 self.store.delete(&alive, Condition::Always, self.within).await?;
                 return Ok(false);
@@ -135,7 +137,7 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
         let system_id = self.server.system_id().await?;
         let cluster = self.store.read(self.within).await?;
         let is_ours = cluster.own.get(INTENT_ALIVE_KEY).is_some_and(|own| own.value == self.config.name.as_str());
-        if !is_ours || cluster.leader.is_some() {
+        if (!is_ours || cluster.leader.is_some()) && !leaves_out(Mutant::BootstrapWithoutClaim) {
             return Err(Problem::ClaimLost);
         }
         self.store_system_id(&system_id, cluster.initialize_revision).await?;
@@ -146,6 +148,7 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
     /// From here on the cluster exists. A write whose answer was lost is looked up before everything is undone.
     async fn store_system_id(&self, system_id: &str, claimed_at: Revision) -> Result<(), StoreError> {
         let unchanged = Condition::Revision(claimed_at);
+        let unchanged = if leaves_out(Mutant::BootstrapWithoutClaim) { Condition::Always } else { unchanged };
         match self.store.write(&Key::Initialize, system_id, unchanged, None, self.within).await {
             Err(problem) if problem.is_unknown() => {
                 let cluster = self.store.read(self.within).await?;

@@ -8,6 +8,7 @@ use pgward_core::cluster::{MemberRole, PostgresState, Status};
 use pgward_core::decide::peers::{Asked, Bound, Candidates, failover_possible};
 use pgward_core::decide::view::{Outcome, Store as SeenStore, View};
 use pgward_core::decide::{DemoteMode, Memory};
+use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_core::wal::Lsn;
 use pgward_store::{Condition, Key, Store};
 use tokio::sync::oneshot;
@@ -55,6 +56,9 @@ impl<S: Store, L: Server> Demote<S, L> {
             DemoteMode::Immediate | DemoteMode::ImmediateNoLock => StopHow::Immediate,
         };
         self.local.set_state(PostgresState::Stopping);
+        if leaves_out(Mutant::ReleaseBeforeStop) && self.mode.releases() {
+            drop(self.lease.release().await);
+        }
         let limit = self.stop_limit();
         let (stopped, released) = self.stop(how, limit).await;
         let stopped = match stopped {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::{Member, MemberRole, PostgresState};
 use pgward_core::decide::view::Outcome;
+use pgward_core::mutant::{Mutant, leaves_out};
 use tracing::{error, info};
 
 pub(crate) use bootstrap::Bootstrap;
@@ -39,7 +40,7 @@ pub(crate) async fn clone<L: Server>(
 ) -> Outcome {
     if wipe {
         // INV-S21: what is removed may be the only copy.
-        if !server.is_primary_reachable(&source).await {
+        if !server.is_primary_reachable(&source).await && !leaves_out(Mutant::WipeWithoutLooking) {
             let name = &source.name;
             return Outcome::Failed(format!("the data directory is kept, because {name} cannot be copied now"));
         }

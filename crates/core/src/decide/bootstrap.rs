@@ -1,6 +1,7 @@
 //! The data directory is empty or cannot be looked at (sections 9 and 10).
 
 use crate::cluster::{Cluster, Initialize};
+use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
 
 use super::effect::{Decision, Effect};
@@ -36,6 +37,9 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     memory.rewind = RewindState::Initial;
     if !cluster.is_unlocked() {
         return clone(view, cluster, memory);
+    }
+    if leaves_out(Mutant::BootstrapAgain) {
+        return Reason::Bootstraps.with([Effect::Bootstrap]);
     }
     match &cluster.initialize {
         Initialize::Absent if !view.may_bootstrap || view.tags.nofailover => Reason::MayNotBootstrap.alone(),

@@ -1,6 +1,7 @@
 //! Whom to stream from, and how to get there (section 15).
 
 use crate::cluster::{Cluster, Member};
+use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
 
 use super::effect::{Decision, Effect};
@@ -17,7 +18,9 @@ pub fn upstream(me: &MemberName, tags: &OwnTags, _settings: &Settings, cluster: 
     }
     let named = |name: &str| cluster.members.values().find(|member| member.name.as_str() == name);
     let wanted = tags.replicatefrom.as_deref().filter(|name| *name != me.as_str()).and_then(named);
-    let usable = wanted.filter(|member| member.address().is_some() && !follows(cluster, member, me));
+    let usable = wanted.filter(|member| {
+        member.address().is_some() && (leaves_out(Mutant::FollowInCircles) || !follows(cluster, member, me))
+    });
     let cascading = usable.map(|member| &member.name); // NTF-3
     let leader = cluster.leader.as_ref().map(|leader| &leader.name); // NTF-4
     cascading.or(leader).filter(|name| *name != me).cloned() // NTF-5
@@ -83,6 +86,9 @@ fn re_point(view: &View, memory: &mut Memory, upstream: Option<MemberName>, sett
         return settled.wake_at(*at + view.settings.loop_wait);
     }
     match view.postgres.recovery {
+        RecoveryDiff::Same if leaves_out(Mutant::RestlessStandby) => {
+            Reason::ChangesUpstream { upstream: named }.with([Effect::RestartForUpstream { upstream }])
+        }
         RecoveryDiff::Same | RecoveryDiff::Unknown => settled.alone(),
         RecoveryDiff::Reload => {
             memory.pointed_to = Some((upstream.clone(), view.now));

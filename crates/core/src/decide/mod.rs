@@ -35,6 +35,7 @@ mod system_id;
 mod tests;
 
 use crate::cluster::{Cluster, Initialize, PostgresState};
+use crate::mutant::{Mutant, leaves_out};
 
 pub use effect::{Decision, DemoteMode, Effect, StartAs};
 pub use memory::{CheckpointState, Memory, RewindState};
@@ -63,6 +64,7 @@ fn situation(view: &View, memory: &mut Memory) -> Decision {
     let Store::Current(cluster) = &view.store else {
         return store_lost::decide(view); // CYC-1, CYC-20
     };
+    assert!(cluster.warnings.is_empty() || !leaves_out(Mutant::PanicOnGarbage), "garbage in the store");
     if let Some(error) = &memory.bootstrap_failed {
         return Reason::BootstrapFailed { error: error.clone() }
             .with([Effect::Exit { code: 1, leave_postgres: false }]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, History, MemberRole};
+use crate::mutant::{Mutant, leaves_out};
 
 use super::effect::{Decision, Effect};
 use super::memory::Memory;
@@ -38,7 +39,7 @@ pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> De
     if sync_is_active(view, cluster) {
         return Reason::NoPromotionInSyncMode.with([Effect::Release]); // PRO-6: the pre-promote step is not built.
     }
-    if !view.lease.is_safe(view.now) {
+    if !view.lease.is_safe(view.now) && !leaves_out(Mutant::PromoteWithoutLease) {
         return Reason::TooLateToPromote.alone(); // PRO-12
     }
     Reason::Promotes.with([Effect::Promote]) // PRO-7
@@ -59,6 +60,9 @@ fn history_to_write(view: &View, cluster: &Cluster) -> Option<History> {
         return None;
     }
     let mut history = facts.history.clone()?;
+    if leaves_out(Mutant::HistoryForgotten) {
+        history.lines.drain(..history.lines.len().saturating_sub(1));
+    }
     let newest = history.lines.len().checked_sub(1)?;
     for (index, line) in history.lines.iter_mut().enumerate() {
         let known = stored.and_then(|stored| {

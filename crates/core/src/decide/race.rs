@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::cluster::{Cluster, FailoverRequest, Initialize, PostgresState};
+use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
 use crate::wal::{Lsn, Timeline};
 
@@ -73,7 +74,9 @@ fn back_off(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decis
 ///
 /// In pause the name of the candidate stays until it is primary: it is what allows it to promote (OWN-1).
 fn acquire(view: &View, cluster: &Cluster) -> Vec<Effect> {
-    let Some(request) = request(cluster) else { return vec![Effect::Acquire] };
+    let Some(request) = request(cluster).filter(|_| !leaves_out(Mutant::RequestNotCleared)) else {
+        return vec![Effect::Acquire];
+    };
     let rewrite = |request| vec![Effect::Acquire, Effect::RewriteFailover { request, seen: None }];
     let stays = view.settings.paused && request.candidate.is_some();
     match (stays, &request.leader) {
@@ -118,7 +121,7 @@ fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
     if settings.paused {
         return Standing::No(Reason::NoRaceInPause); // HLT-6
     }
-    if view.tags.nofailover {
+    if view.tags.nofailover && !leaves_out(Mutant::NofailoverIgnored) {
         return Standing::No(Reason::NoFailover); // HLT-7
     }
     if sync_is_active(view, cluster) {
@@ -143,6 +146,9 @@ fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
 fn primary_without_key(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
     if view.settings.paused {
         return Standing::Yes(Reason::TakesKeyInPause);
+    }
+    if leaves_out(Mutant::PrimaryTakesKeyBack) {
+        return Standing::Yes(Reason::TakesKeyBack);
     }
     if view.postgres.facts.is_none() {
         return Standing::No(Reason::PositionUnknown); // Its timeline might be one that the cluster has left.
@@ -224,7 +230,7 @@ fn blocks(
     name: &MemberName,
     status: &PeerStatus,
 ) -> Option<Reason> {
-    if !status.in_recovery {
+    if !status.in_recovery && !leaves_out(Mutant::RaceIgnoresPrimary) {
         return Some(Reason::PrimaryAlive { member: name.clone() }); // Whatever its tags say (QRK-3).
     }
     if status.is_limited() || status.position == Lsn::INVALID {
@@ -239,7 +245,7 @@ fn blocks(
         (Some(theirs), Some(mine)) => (theirs, status.position) > (mine, ours),
         (Some(_) | None, _) => status.position > ours,
     };
-    if ahead {
+    if ahead && !leaves_out(Mutant::RaceIgnoresPositions) {
         return Some(Reason::MemberAhead { member: name.clone(), theirs: status.position, ours });
     }
     let was_leader = memory.last_led.as_ref().is_some_and(|last| last.is_led_by(name));

@@ -1,6 +1,7 @@
 //! PostgreSQL is down (section 11).
 
 use crate::cluster::{Cluster, MemberRole, PostgresState};
+use crate::mutant::{Mutant, leaves_out};
 
 use super::effect::{Decision, DemoteMode, Effect, StartAs};
 use super::follow;
@@ -16,6 +17,9 @@ use super::view::{Lease, View};
 pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     if view.settings.paused {
         return in_pause(view, cluster, memory);
+    }
+    if leaves_out(Mutant::NeverStarted) {
+        return Reason::DownInPause.alone();
     }
     // A server that stepped down a moment ago has released the key: the view may be older than that.
     let stepped_down = memory.rejoin_waits_until.is_some_and(|until| view.now < until);

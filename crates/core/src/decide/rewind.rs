@@ -1,6 +1,7 @@
 //! Has this member left the leader's history, and what follows from it (RWD-1…16).
 
 use crate::cluster::{Cluster, HistoryLine, Member, MemberRole};
+use crate::mutant::{Mutant, leaves_out};
 use crate::wal::{Lsn, Timeline};
 
 use super::effect::{Decision, Effect};
@@ -116,7 +117,7 @@ pub fn judge(facts: &DivergenceFacts) -> Divergence {
             },
         }
     };
-    if diverged { Divergence::Diverged } else { Divergence::SameHistory }
+    if diverged && !leaves_out(Mutant::NeverDiverged) { Divergence::Diverged } else { Divergence::SameHistory }
 }
 
 /// The switch points of a leader's `history` lines, for [`DivergenceFacts`].
@@ -163,7 +164,7 @@ pub(super) fn next_step(view: &View, cluster: &Cluster, memory: &mut Memory) -> 
 
 /// Copies the cluster anew. INV-S21: not before the leader is a primary, because what is removed may be the only copy.
 fn wipe(leader: &Member, memory: &mut Memory, reason: Reason) -> Decision {
-    if leader.role() != Some(MemberRole::Primary) {
+    if leader.role() != Some(MemberRole::Primary) && !leaves_out(Mutant::WipeWithoutLooking) {
         return Reason::WaitsForLeaderToPromote { leader: leader.name.clone() }.alone();
     }
     memory.rewind = RewindState::Initial;
@@ -172,7 +173,8 @@ fn wipe(leader: &Member, memory: &mut Memory, reason: Reason) -> Decision {
 
 /// INV-S11: never while this member owns the key or its server is a primary.
 fn may_wipe(view: &View, cluster: &Cluster) -> bool {
-    !cluster.is_led_by(&view.me) && !view.postgres.is_primary() && !view.lease.is_exclusive(view.now)
+    leaves_out(Mutant::WipeWithoutLooking)
+        || !cluster.is_led_by(&view.me) && !view.postgres.is_primary() && !view.lease.is_exclusive(view.now)
 }
 
 fn check(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision> {
@@ -205,7 +207,8 @@ fn rewind(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decisio
     if let Some(again) = memory.check_again_at.filter(|again| view.now < *again && !memory.rewind_error.is_empty()) {
         return Some(Reason::RewindTriedAgain { error: memory.rewind_error.clone() }.wake_at(again)); // RWD-11
     }
-    if leader.lacks_checkpoint_after_promote() || leader.role() != Some(MemberRole::Primary) {
+    let is_source = !leader.lacks_checkpoint_after_promote() && leader.role() == Some(MemberRole::Primary);
+    if !is_source && !leaves_out(Mutant::RewindTooEarly) {
         return Some(Reason::WaitsForCheckpointOfLeader { leader: leader.name.clone() }.alone()); // RWD-9
     }
     if control
