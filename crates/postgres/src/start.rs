@@ -8,16 +8,18 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::client::Ready;
 use crate::command::{clean_environment, tail};
 use crate::config::ServerConfig;
 use crate::error::{CommandError, Error};
 use crate::instance::Instance;
-use crate::process::{PidFile, PidFileOwner, Postmaster, Process, ServerStatus, find_postmaster};
+use crate::process::{PidFile, PidFileOwner, Postmaster, Process, ServerStatus, all_exited, find_postmaster};
 use crate::settings::{ServerOutput, Settings};
 
 /// How far a start came.
@@ -36,6 +38,8 @@ pub enum StartOutcome {
 
 /// The launcher only forks: anything longer means that the machine does not respond.
 const LAUNCH_LIMIT: Duration = Duration::from_secs(30);
+/// How long killed processes may take to be gone before they are no longer waited for.
+const CALL_OFF_LIMIT: Duration = Duration::from_secs(2);
 /// A start that is quick is quick to be noticed, and a long one is not asked about all the time.
 const POLL_QUICK: Duration = Duration::from_millis(10);
 const POLL_SLOW: Duration = Duration::from_millis(50);
@@ -59,7 +63,7 @@ impl Instance {
         }
     }
 
-    /// Writes the configuration and starts the server. A running one is returned as it is.
+    /// Writes the configuration and starts the server. A running one is returned as it is; a single-user one is no server.
     ///
     /// This is the part of a start that must not be dropped halfway: a server may have been started by then.
     ///
@@ -68,11 +72,15 @@ impl Instance {
     pub async fn spawn(&self, config: &ServerConfig) -> Result<Postmaster, Error> {
         self.close_connections().await;
         if let Some(running) = self.postmaster().map_err(Error::file("look for", "postmaster.pid"))? {
+            if running.is_single_user() {
+                let pid = running.pid();
+                return Err(Error::Refused(format!("process {pid} recovers the data directory in single-user mode")));
+            }
             return Ok(running);
         }
         self.write_configuration(config).await?;
         let settings = self.settings();
-        let process = launch(&settings, arguments(&settings, config)).await?;
+        let process = launch(&settings, arguments(&settings, config), LAUNCH_LIMIT).await?;
         match process {
             Some(process) => Ok(Postmaster::new(process)),
             None => Err(Error::Ended { output: self.server_output_tail() }),
@@ -152,7 +160,10 @@ fn arguments(settings: &Settings, config: &ServerConfig) -> Vec<OsString> {
 }
 
 /// Starts the server through the launcher; `None` when it had ended before it could be taken hold of.
-async fn launch(settings: &Settings, arguments: Vec<OsString>) -> Result<Option<Process>, Error> {
+///
+/// When this fails, nothing is started later either: a server that appears after it was given up would be one that nobody
+/// guards.
+async fn launch(settings: &Settings, arguments: Vec<OsString>, limit: Duration) -> Result<Option<Process>, Error> {
     let (program, prefix) =
         settings.launcher.split_first().ok_or_else(|| Error::Refused("no launcher is configured".to_owned()))?;
     let server = settings.program("postgres");
@@ -168,28 +179,45 @@ async fn launch(settings: &Settings, arguments: Vec<OsString>) -> Result<Option<
     let name = || program.display().to_string();
     let failed = |source: io::Error| CommandError::Spawn { program: name(), source };
     let mut launcher = command.spawn().map_err(failed)?;
-    let told = async {
-        let stdout = launcher.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).await?;
-        io::Result::Ok(line)
+    let started = match tokio::time::timeout(limit, take_hold(&mut launcher)).await {
+        Ok(Ok(process)) => Ok(process),
+        Ok(Err(source)) => Err(failed(source)),
+        Err(_) => Err(CommandError::Timeout { program: name(), after: limit, output: String::new() }),
     };
-    let line = match tokio::time::timeout(LAUNCH_LIMIT, told).await {
-        Ok(line) => line.map_err(failed)?,
-        Err(_) => {
-            let output = String::new();
-            return Err(CommandError::Timeout { program: name(), after: LAUNCH_LIMIT, output }.into());
-        }
-    };
-    let process = match line.trim().parse() {
-        Ok(pid) => Process::open(pid).map_err(failed)?,
-        // It could not run the server, and said why on standard error.
-        Err(_) => None,
-    };
+    if started.is_err() {
+        call_off(&mut launcher).await;
+    }
     // Only now may it end and the server's number become free.
     drop(launcher.stdin.take());
     let _ = tokio::time::timeout(LAUNCH_LIMIT, launcher.wait()).await;
-    Ok(process)
+    Ok(started?)
+}
+
+/// Hears the server's number from the launcher, and takes hold of the server.
+async fn take_hold(launcher: &mut Child) -> io::Result<Option<Process>> {
+    let stdout = launcher.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).await?;
+    // Without a number it could not run the server, and said why on standard error.
+    let Ok(pid) = line.trim().parse::<i32>() else { return Ok(None) };
+    Process::open(pid).inspect_err(|_| {
+        // Out of descriptors, say. The launcher is its parent and waits, so the number is still the server's.
+        if let Some(server) = Pid::from_raw(pid).filter(|_| pid > 0) {
+            let _ = kill_process(server, Signal::KILL);
+        }
+    })
+}
+
+/// Ends a launcher that did not answer, and whatever it has started. One that hangs in the kernel runs no further.
+async fn call_off(launcher: &mut Child) {
+    let process = launcher.id().and_then(|pid| Process::open(pid as i32).ok().flatten());
+    match process.map(|process| process.kill_tree()) {
+        Some(Ok(children)) => _ = all_exited(&children, CALL_OFF_LIMIT).await,
+        Some(Err(error)) => warn!(%error, "a launcher that does not answer cannot be stopped with its children"),
+        None => {}
+    }
+    // The error is that it has ended.
+    let _ = launcher.start_kill();
 }
 
 fn output(settings: &Settings) -> Result<Stdio, Error> {
@@ -206,5 +234,26 @@ fn output(settings: &Settings) -> Result<Stdio, Error> {
             };
             Ok(open().map_err(Error::file("open", &path))?.into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::tests::settings;
+
+    #[tokio::test]
+    async fn a_start_that_was_given_up_does_not_happen_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        // It would tell the number of a server that it has started already, a minute too late.
+        let script = format!("sleep 61 & echo $! > {}; sleep 60; echo $!", at("number").display());
+        let launcher = ["/bin/sh", "-c", &script].map(OsString::from).into();
+        let settings = Settings { data_dir: directory.path().to_owned(), launcher, ..settings() };
+        let result = launch(&settings, Vec::new(), Duration::from_secs(2)).await;
+        assert!(matches!(result, Err(Error::Command(CommandError::Timeout { .. }))), "{result:?}");
+        let number = fs::read_to_string(at("number")).unwrap();
+        let server = Process::open(number.trim().parse().unwrap()).unwrap();
+        assert!(server.is_none(), "it lives on: {server:?}");
     }
 }
