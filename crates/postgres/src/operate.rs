@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::client::{ConnectOptions, Connection, Ready, Row, knock};
+use crate::config::remove_if_present;
 use crate::control::ClusterState;
 use crate::error::{Error, SqlError};
 use crate::instance::Instance;
@@ -39,12 +40,12 @@ impl Instance {
         let path = self.in_data_dir("promote");
         let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
         file.map_err(Error::file("write", &path))?;
-        if postmaster.process().signal(Signal::USR1).map_err(Error::file("signal the server of", &path))? {
-            Ok(())
-        } else {
-            let _ = fs::remove_file(&path);
-            Err(Error::NotRunning)
+        let signalled = postmaster.process().signal(Signal::USR1).map_err(Error::file("signal the server of", &path));
+        if !matches!(signalled, Ok(true)) {
+            // A server that was not told looks for the file at the next signal that it gets for whatever reason.
+            remove_if_present(&path)?;
         }
+        if signalled? { Ok(()) } else { Err(Error::NotRunning) }
     }
 
     /// Waits until the server is out of recovery and accepts writes, at most for `timeout`.
