@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::client::Connection;
 use crate::command::Tool;
 use crate::control::{ControlData, QuickLook, quick_look};
@@ -167,28 +169,36 @@ impl Instance {
     }
 
     /// Server processes of this data directory that belong to no living postmaster. They block the next start.
-    pub fn leftover_processes(&self) -> Vec<Process> {
+    ///
+    /// # Errors
+    /// When the process table cannot be read; that is "unknown", not "none".
+    pub fn leftover_processes(&self) -> io::Result<Vec<Process>> {
         let settings = self.settings();
-        let postmaster = self.postmaster().ok().flatten();
+        let postmaster = self.postmaster()?;
         let except = postmaster.as_ref().map(Postmaster::process);
         server_processes(&settings.data_dir, &settings.program("postgres"), except)
     }
 
-    /// Kills them and waits for their end.
+    /// Kills them and waits for their end, until there are none. Returns how many there were.
     ///
     /// # Errors
     /// [`Error::Timeout`] when some are still there after `limit`, and the refusal of the operating system.
     pub async fn kill_leftovers(&self, limit: Duration) -> Result<usize, Error> {
-        let leftovers = self.leftover_processes();
-        for process in &leftovers {
-            process
-                .signal(rustix::process::Signal::KILL)
-                .map_err(Error::file("kill the server processes of", &self.settings().data_dir))?;
-        }
-        if all_exited(&leftovers, limit).await {
-            Ok(leftovers.len())
-        } else {
-            Err(Error::Timeout { what: "the processes of a dead server did not end", after: limit })
+        let failed = |action| Error::file(action, self.settings().data_dir.clone());
+        let deadline = Instant::now() + limit;
+        let mut killed = 0;
+        loop {
+            let leftovers = self.leftover_processes().map_err(failed("look for the server processes of"))?;
+            if leftovers.is_empty() {
+                return Ok(killed);
+            }
+            for process in &leftovers {
+                process.signal(rustix::process::Signal::KILL).map_err(failed("kill the server processes of"))?;
+            }
+            if !all_exited(&leftovers, deadline.saturating_duration_since(Instant::now())).await {
+                return Err(Error::Timeout { what: "the processes of a dead server did not end", after: limit });
+            }
+            killed += leftovers.len();
         }
     }
 

@@ -3,9 +3,11 @@
 //! A [`Process`] is a pidfd: signals and waiting go through it and can only reach the process it was opened for.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -262,15 +264,27 @@ fn is_relative_of_ours(pid: i32) -> bool {
 }
 
 /// Server processes of `data_dir` that are not `except` or below it: what a killed postmaster leaves behind. They keep
-/// the shared memory attached, so that no new server can start.
-pub(crate) fn server_processes(data_dir: &Path, program: &Path, except: Option<&Process>) -> Vec<Process> {
+/// the shared memory attached, so that no new server can start, and those in a statement go on to commit.
+///
+/// # Errors
+/// When the process table cannot be read, or a process not be taken hold of: "unknown" is not "none".
+pub(crate) fn server_processes(data_dir: &Path, program: &Path, except: Option<&Process>) -> io::Result<Vec<Process>> {
     let spared: Vec<i32> = except.iter().flat_map(|process| descendants(process.pid())).map(|p| p.pid()).collect();
-    let is_spared = |pid: &i32| except.is_some_and(|process| process.pid() == *pid) || spared.contains(pid);
-    all_pids()
-        .filter(|pid| !is_spared(pid))
-        .filter(|pid| works_in(*pid, data_dir) == Some(true) && is_server_program(*pid, program))
-        .filter_map(|pid| Process::open(pid).ok().flatten())
-        .collect()
+    let is_spared = |pid: i32| except.is_some_and(|process| process.pid() == pid) || spared.contains(&pid);
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // The program first: the working directory of somebody else's process may be on a disk that hangs.
+        if is_spared(pid) || !is_server_program(pid, program) || works_in(pid, data_dir) != Some(true) {
+            continue;
+        }
+        let Some(process) = Process::open(pid)? else { continue };
+        // Once more, now that the number cannot be given to another process unnoticed.
+        if is_server_program(pid, program) && works_in(pid, data_dir) == Some(true) && process.is_alive() {
+            found.push(process);
+        }
+    }
+    Ok(found)
 }
 
 /// Living processes below `pid`, nearest first.
@@ -309,10 +323,40 @@ fn all_pids() -> impl Iterator<Item = i32> {
 }
 
 /// Whether the working directory of `pid` is `directory`; `None` when that cannot be read.
+///
+/// A directory that was removed or unmounted under its server is known by name, among the processes that see the same file
+/// systems as we do: the server goes on without it.
 fn works_in(pid: i32, directory: &Path) -> Option<bool> {
-    let own = fs::metadata(directory).ok()?;
-    let theirs = fs::metadata(format!("/proc/{pid}/cwd")).ok()?;
-    Some((own.dev(), own.ino()) == (theirs.dev(), theirs.ino()))
+    let cwd = PathBuf::from(format!("/proc/{pid}/cwd"));
+    let own = fs::metadata(directory).ok();
+    if let Some(own) = &own {
+        let theirs = fs::metadata(&cwd).ok()?;
+        if (own.dev(), own.ino()) == (theirs.dev(), theirs.ino()) {
+            return Some(true);
+        }
+    }
+    let link = fs::read_link(&cwd).ok()?;
+    let name = without_deleted(&link);
+    if own.is_some() && name == link {
+        return Some(false);
+    }
+    let sees_the_same =
+        fs::read_link(format!("/proc/{pid}/ns/mnt")).ok()? == fs::read_link("/proc/self/ns/mnt").ok()?;
+    Some(sees_the_same && name == real_name(directory)?)
+}
+
+/// The name that the kernel has for a directory that cannot be looked at: only what exists of it can be resolved.
+fn real_name(directory: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(directory).ok()?;
+    let existing = absolute.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
+    let (ancestor, real) = existing?;
+    Some(real.join(absolute.strip_prefix(ancestor).ok()?).components().collect())
+}
+
+/// A path without the note that the kernel appends when it was removed.
+fn without_deleted(link: &Path) -> &Path {
+    let text = link.as_os_str().as_bytes();
+    Path::new(OsStr::from_bytes(text.strip_suffix(b" (deleted)").unwrap_or(text)))
 }
 
 fn is_server_program(pid: i32, program: &Path) -> bool {
@@ -322,8 +366,7 @@ fn is_server_program(pid: i32, program: &Path) -> bool {
 
 fn exe_name(pid: i32) -> Option<String> {
     let path: PathBuf = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    let name = path.file_name()?.to_str()?;
-    Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
+    Some(without_deleted(&path).file_name()?.to_str()?.to_owned())
 }
 
 /// The start time in seconds since 1970, from the clock as it is set now.
@@ -387,6 +430,47 @@ mod tests {
         child.wait().unwrap();
         assert!(!process.signal(Signal::KILL).unwrap());
         assert!(Process::open(child.id() as i32).unwrap().is_none());
+    }
+
+    /// Kills and reaps its process.
+    struct Sleeper(std::process::Child);
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// A process of the program `postgres` in `directory`.
+    fn sleeping_server(directory: &Path) -> Sleeper {
+        let program = directory.parent().unwrap().join("postgres");
+        if !program.exists() {
+            fs::copy("/bin/sleep", &program).unwrap();
+        }
+        Sleeper(std::process::Command::new(program).arg("60").current_dir(directory).spawn().unwrap())
+    }
+
+    #[test]
+    fn what_is_left_of_a_server_is_found_without_its_data_directory() {
+        let root = tempfile::tempdir().unwrap();
+        let [ours, other] = ["data", "other"].map(|name| root.path().join(name));
+        for directory in [&ours, &other] {
+            fs::create_dir(directory).unwrap();
+        }
+        let servers = [&ours, &other].map(|directory| sleeping_server(directory));
+        let found = |data_dir: &Path| -> Vec<u32> {
+            let found = server_processes(data_dir, Path::new("postgres"), None).unwrap();
+            found.iter().map(|process| process.pid() as u32).collect()
+        };
+        let trailing_slash = PathBuf::from(format!("{}/", ours.display()));
+        assert_eq!(found(&ours), [servers[0].0.id()]);
+        fs::remove_dir(&ours).unwrap();
+        for spelling in [&ours, &trailing_slash, &other.join("../data")] {
+            assert_eq!(found(spelling), [servers[0].0.id()], "{}", spelling.display());
+        }
+        fs::create_dir(&ours).unwrap();
+        assert_eq!(found(&ours), [servers[0].0.id()], "nor does a new directory of that name hide it");
     }
 
     #[test]
