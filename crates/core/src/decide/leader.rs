@@ -59,6 +59,20 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     promote::promote(view, cluster, memory)
 }
 
+/// QRK-14: a primary that could not renew its lease in time steps down; so does one that could not prove any lease for as
+/// long as one request to the store may take (UNL-6).
+pub(super) fn time_is_up(view: &View, memory: &Memory) -> Option<Decision> {
+    if view.settings.paused || !view.postgres.is_primary() {
+        return None;
+    }
+    if matches!(view.lease, Lease::Held { .. }) && !view.lease.is_safe(view.now) {
+        return Some(renewals_fail(view));
+    }
+    let demote = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };
+    let since = memory.unproven_since.filter(|since| view.now.since(*since) >= view.settings.retry_timeout);
+    since.map(|_| Reason::NothingProven.with([demote]))
+}
+
 /// REC-1, OWN-3: the key names us, and this process has not held it yet. A primary proves it at once; a replica may have
 /// been named by somebody's hand and asks first whether a primary lives.
 fn prove_key(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {

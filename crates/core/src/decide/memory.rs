@@ -8,6 +8,7 @@ use crate::names::MemberName;
 use crate::time::BootInstant;
 use crate::wal::{Lsn, Timeline};
 
+use super::is_owner;
 use super::rewind::{Divergence, DivergenceFacts, judge};
 use super::view::{ActionKind, Finished, Outcome, Store, View};
 
@@ -47,6 +48,8 @@ pub struct Memory {
     pub crash_recovery_tried: bool,
     /// The revision of the leader key that a proof was asked for last, and when.
     pub proof_asked: Option<(Revision, BootInstant)>,
+    /// Since when the server has been primary without a proven lease, outside pause and with the store in reach.
+    pub unproven_since: Option<BootInstant>,
     /// The last decision was taken in pause (MEM-7).
     pub was_paused: bool,
     /// When the key was released because a pre-promote script refused (MEM-9).
@@ -122,6 +125,10 @@ impl Memory {
             if !cluster.is_unlocked() || self.last_led.is_none() {
                 self.last_led = Some(Arc::clone(cluster)); // MEM-2
             }
+            let unproven = view.postgres.is_primary() && !view.settings.paused && !is_owner(view, cluster);
+            // A cluster that is being created is nobody else's yet.
+            let creates = view.action.as_ref().is_some_and(|action| action.kind == ActionKind::Bootstrap);
+            self.unproven_since = (unproven && !creates).then(|| self.unproven_since.unwrap_or(view.now));
         }
         if let (CheckpointState::Unknown, Some(facts)) = (self.checkpoint, &view.postgres.facts)
             && !facts.in_recovery

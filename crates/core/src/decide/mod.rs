@@ -54,7 +54,10 @@ pub fn decide(view: &View, memory: &Memory) -> (Decision, Memory) {
         Lease::None | Lease::NotOurs { .. } => None,
     };
     // Whatever was decided, look again when the lease runs out (CYC-22, QRK-14): a promotion may be under way.
-    decision = decision.and_wake_at(view.lease.demote_at().filter(|deadline| *deadline > view.now));
+    let deadlines = [view.lease.demote_at(), next.unproven_since.map(|since| since + view.settings.retry_timeout)];
+    for deadline in deadlines.into_iter().flatten().filter(|deadline| *deadline > view.now) {
+        decision = decision.and_wake_at(Some(deadline));
+    }
     next.conclude(view);
     (decision, next)
 }
@@ -95,6 +98,9 @@ fn situation(view: &View, memory: &mut Memory) -> Decision {
         DataDir::Empty | DataDir::Inaccessible { .. } => return bootstrap::decide(view, cluster, memory), // CYC-13
         DataDir::Present { system_id } => system_id.as_deref(),
     };
+    if let Some(decision) = leader::time_is_up(view, memory) {
+        return decision; // CYC-22, QRK-14: whatever else is the matter.
+    }
     if let Some(decision) = system_id::decide(view, cluster, system_id) {
         return decision; // CYC-14
     }

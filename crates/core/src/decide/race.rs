@@ -150,13 +150,13 @@ fn primary_without_key(view: &View, cluster: &Cluster, memory: &Memory) -> Stand
     if leaves_out(Mutant::PrimaryTakesKeyBack) {
         return Standing::Yes(Reason::TakesKeyBack);
     }
-    if view.postgres.facts.is_none() {
-        return Standing::No(Reason::PositionUnknown); // Its timeline might be one that the cluster has left.
+    if view.data_dir == (DataDir::Present { system_id: None }) {
+        return Standing::No(Reason::InvalidDataDir); // DIR-5
     }
-    let ours = view.postgres.facts.as_ref().and_then(|facts| facts.timeline);
-    if let (Some(ours), Some(newest)) = (ours, cluster.timeline())
-        && ours < newest
-    {
+    let Some(ours) = view.postgres.facts.as_ref().and_then(|facts| facts.timeline) else {
+        return Standing::No(Reason::PositionUnknown); // Its timeline might be one that the cluster has left.
+    };
+    if let Some(newest) = cluster.timeline().filter(|newest| ours < *newest) {
         return Standing::No(Reason::OldTimeline { ours, newest });
     }
     if sync_is_active(view, cluster) {
@@ -170,9 +170,7 @@ fn primary_without_key(view: &View, cluster: &Cluster, memory: &Memory) -> Stand
                 if !status.in_recovery {
                     return Standing::No(Reason::RivalPrimary { member: name.clone() });
                 }
-                if let (Some(ours), Some(newest)) = (ours, status.timeline)
-                    && newest > ours
-                {
+                if let Some(newest) = status.timeline.filter(|theirs| *theirs > ours) {
                     return Standing::No(Reason::OldTimeline { ours, newest });
                 }
             }

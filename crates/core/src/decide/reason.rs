@@ -66,6 +66,8 @@ reasons! {
     StoreSilentPaused { error: String } ["DCSF-1", "PAU-8"] "the store does not answer ({error}); nothing is done in pause";
     /// The store is silent and stepping down is already under way.
     StoreSilentDemoting { error: String } ["DCSF-7"] "the store does not answer ({error}); stepping down is under way";
+    /// A primary could not prove any lease.
+    NothingProven ["QRK-14", "UNL-6", "INV-S2"] "PostgreSQL is primary and the leader key could neither be proven nor taken for retry_timeout";
     /// Renewals fail although reads work.
     RenewalsFail ["DCSF-6", "TIM-4"] "the leader lease could not be renewed and is running out";
 

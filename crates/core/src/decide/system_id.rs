@@ -11,6 +11,9 @@ use super::view::View;
 /// `None`: it does, or a running replica may go on.
 pub(super) fn decide(view: &View, cluster: &Cluster, ours: Option<&str>) -> Option<Decision> {
     let Some(ours) = ours else {
+        if view.postgres.is_primary() && !view.settings.paused && !is_owner(view, cluster) {
+            return None; // INV-S1: a running primary goes on or stops by its lease, not by what can be read of its files.
+        }
         // DIR-5. Without a server the key would only keep others from leading.
         let idle_key = !view.postgres.alive && (cluster.is_led_by(&view.me) || is_owner(view, cluster));
         return Some(Reason::InvalidDataDir.with(idle_key.then_some(Effect::Release)));

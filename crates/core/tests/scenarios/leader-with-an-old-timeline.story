@@ -1,5 +1,6 @@
-# A primary without the key, on a timeline that the cluster has left behind, stops instead of taking a free key back
-# (HLT-5, INV-S9). In maintenance mode an operator has made another member the primary meanwhile (MAN-N1).
+# A primary whose lease has run out, on a timeline that the cluster has left behind, stops before anything else instead
+# of taking a free key back (QRK-14, INV-S9). In maintenance mode an operator has made another member the primary
+# meanwhile (MAN-N1).
 
 > running a b c
 > pause
@@ -34,22 +35,15 @@
 > resume
 > heal a
 > wait 10s until nobody primary
-  150.233  a      PostgreSQL is primary on timeline 1, but the cluster has been on 2 -> stop at once [HLT-5 INV-S9]
-  150.233  a      demote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-  150.333  a      PostgreSQL has stopped
+  150.233  a      the leader lease could not be renewed and is running out -> stop in order, then start read-only [DCSF-6 TIM-4]
+  150.233  a      PostgreSQL has stopped
 > wait 20s until a primary
-  150.333  a      PostgreSQL was not stopped in order: recovers it in single-user mode first -> recover in single-user mode [REC-5 REC-13]
-  150.344  a      crash recovery is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-  151.333  a      PostgreSQL has recovered in single-user mode
-  151.333  a      PostgreSQL is down and waits a moment for a leader to follow [REC-11 DEM-11]
-  153.333  a      starts PostgreSQL as a replica; there is no leader yet -> start as standby of nobody [REC-11 NTF-4]
-  153.344  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-  153.383  a      nobody holds the leader key, but PostgreSQL is still starting [HLT-3]
-  153.783  a      PostgreSQL accepts connections as standby
-  153.783  a      nobody holds the leader key: asks the other members -> ask b and c [PEER-1 RACE-3]
-  155.783  a      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
-  155.783  store  the leader key is a's
-  155.783  a      holds the leader lease and PostgreSQL is a replica: promotes it -> promote [PRO-6 PRO-7 PRO-10]
-  155.783  a      promote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
-  155.993  a      PostgreSQL is primary on timeline 2
+  150.233  a      nobody holds the leader key, but PostgreSQL is still starting [HLT-3]
+  150.633  a      PostgreSQL accepts connections as standby
+  150.633  a      nobody holds the leader key: asks the other members -> ask b and c [PEER-1 RACE-3]
+  152.633  a      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
+  152.633  store  the leader key is a's
+  152.633  a      holds the leader lease and PostgreSQL is a replica: promotes it -> promote [PRO-6 PRO-7 PRO-10]
+  152.633  a      promote is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+  152.843  a      PostgreSQL is primary on timeline 2
 > expect a timeline 2

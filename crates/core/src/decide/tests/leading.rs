@@ -178,6 +178,100 @@ fn a_proof_is_not_asked_for_again_while_the_view_is_older_than_the_answer() {
 }
 
 #[test]
+fn a_primary_without_a_lease_stops_whatever_else_is_the_matter() {
+    let unreadable = || DataDir::Present { system_id: None };
+    let unlocked = || three(None, &[]);
+    let lapsed = || Lease::Held { sent: at(10), ttl: Duration::from_secs(30), epoch: Revision(5) };
+    let creating = || cluster(&[("initialize", ""), ("x/bootstrap_alive", "d")]);
+    let stop = [demote(DemoteMode::ImmediateNoLock)];
+    let offline = [demote(DemoteMode::Offline)];
+    for (name, view, effects, rule) in [
+        (
+            "its control file cannot be read and another member holds the key",
+            View { data_dir: unreadable(), lease: Lease::None, ..primary(three(Some("b"), &[])) },
+            &stop[..],
+            "OWN-4",
+        ),
+        (
+            "its control file cannot be read and the lease runs out",
+            View { data_dir: unreadable(), lease: held(25), ..primary(three(Some("a"), &[])) },
+            &offline,
+            "TIM-4",
+        ),
+        (
+            "its control file cannot be read and an agent that was restarted has proven nothing: proves it",
+            View { data_dir: unreadable(), lease: Lease::None, ..primary(three(Some("a"), &[])) },
+            &[Effect::Adopt],
+            "DCS-E2",
+        ),
+        (
+            "the key is gone and the lease runs out: does not ask first",
+            View { lease: held(25), ..primary(unlocked()) },
+            &offline,
+            "TIM-4",
+        ),
+        ("the machine slept through its lease", View { lease: lapsed(), ..primary(unlocked()) }, &offline, "TIM-4"),
+        (
+            "the store was wiped and the lease runs out",
+            View { lease: held(25), ..primary(cluster(&[])) },
+            &offline,
+            "TIM-4",
+        ),
+        (
+            "somebody creates a cluster and the lease runs out",
+            View { lease: held(25), ..primary(creating()) },
+            &offline,
+            "TIM-4",
+        ),
+        (
+            "in pause it goes on",
+            View {
+                data_dir: unreadable(),
+                settings: Settings { paused: true, ..settings() },
+                ..primary(three(Some("b"), &[]))
+            },
+            &[],
+            "DIR-5",
+        ),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
+fn a_primary_that_proves_nothing_for_the_time_of_one_request_stops() {
+    let alone = poll(&[("b", None), ("c", None)]);
+    for (name, effect, view) in [
+        (
+            "the key is free and cannot be taken",
+            Effect::Acquire,
+            View { lease: Lease::None, poll: alone, ..primary(three(None, &[])) },
+        ),
+        (
+            "the key names us and that cannot be proven",
+            Effect::Adopt,
+            View { lease: Lease::None, ..primary(three(Some("a"), &[])) },
+        ),
+        (
+            "the identifier cannot be stored",
+            Effect::StoreSystemId { over: None },
+            View { lease: Lease::None, ..primary(cluster(&[])) },
+        ),
+    ] {
+        let tries = std::slice::from_ref(&effect);
+        let (decision, memory) = decide(&view, &Memory::default());
+        assert_eq!(decision.effects, tries, "{name}: tries");
+        assert_eq!(decision.wake_at, Some(at(110)), "{name}: and looks at it again in time");
+        let (decision, memory) = decide(&View { now: at(109), ..view.clone() }, &memory);
+        assert_eq!(decision.effects, tries, "{name}: tries again");
+        let stop = [demote(DemoteMode::ImmediateNoLock)];
+        check(name, &View { now: at(110), ..view.clone() }, &memory, &stop, "UNL-6");
+        let (_, proven) = decide(&View { lease: held(1), ..primary(three(Some("a"), &[])) }, &memory);
+        assert_eq!(proven.unproven_since, None, "{name}: a proof ends it");
+    }
+}
+
+#[test]
 fn a_silent_store_wakes_the_cycle_when_the_lease_runs_out() {
     let view =
         View { store: Store::Lost { error: "timeout".to_owned() }, lease: held(10), ..primary(three(Some("a"), &[])) };

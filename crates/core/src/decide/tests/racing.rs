@@ -185,6 +185,24 @@ fn a_running_primary_without_the_key_asks_before_it_takes_it_back() {
             "IN-P5",
         ),
         (
+            "it does not know its timeline: stops",
+            View {
+                postgres: Postgres {
+                    facts: Some(Facts { timeline: None, ..facts(false) }),
+                    ..postgres(MemberRole::Primary)
+                },
+                ..answered(Some(PeerStatus { timeline: Timeline::new(2), ..answer(10) }))
+            },
+            &stop,
+            "IN-P5",
+        ),
+        (
+            "its control file cannot be read: stops",
+            View { data_dir: DataDir::Present { system_id: None }, ..answered(None) },
+            &stop,
+            "DIR-5",
+        ),
+        (
             "in pause it takes it",
             View { settings: Settings { paused: true, ..settings() }, ..free(&[]) },
             &[Effect::Acquire],
