@@ -9,7 +9,7 @@ use crate::names::MemberName;
 use super::effect::{Decision, DemoteMode, Effect};
 use super::memory::Memory;
 use super::peers::{self, Asked, Bound, Candidates, failover_possible, request};
-use super::race::{LagCheck, Standing, everybody, stand};
+use super::race::{LagCheck, Standing, everybody, living_primary, stand};
 use super::reason::Reason;
 use super::view::View;
 
@@ -59,9 +59,19 @@ pub(super) fn as_leader(view: &View, cluster: &Cluster) -> Option<Decision> {
     }
 }
 
+/// The request that counts while nobody holds the key. One that is scheduled for later, or for a time that nobody can
+/// read, was not what the leader stepped down for: it does not make its candidate fit (INV-S8).
+pub(super) fn in_force<'c>(view: &View, cluster: &'c Cluster) -> Option<&'c FailoverRequest> {
+    let is_for_now = |request: &&FailoverRequest| match request.scheduled_at.as_ref().map(|at| due(view, at)) {
+        Some(Due::Later | Due::Unreadable) => false,
+        Some(Due::Soon(_) | Due::Now | Due::Missed) | None => true,
+    };
+    request(cluster).filter(is_for_now)
+}
+
 /// MAN-N1…8: whether a request settles who stands while nobody holds the key. `None`: undecided.
 pub(super) fn without_leader(view: &View, cluster: &Cluster, memory: &Memory) -> Option<Standing> {
-    let request = request(cluster)?;
+    let request = in_force(view, cluster)?;
     if let Some(candidate) = &request.candidate {
         if *candidate == view.me {
             return Some(Standing::Yes(Reason::StandsAsCandidate)); // MAN-N1
@@ -100,6 +110,12 @@ fn without_candidate(view: &View, cluster: &Cluster, memory: &Memory, request: &
                 other @ (Standing::No(_) | Standing::Ask(_)) => other,
             },
         };
+    }
+    // The old leader does not count, unless it is still a primary (RACE-5).
+    match living_primary(view, cluster, memory) {
+        Asked::Ask(members) => return Standing::Ask(members),
+        Asked::Known(Some(member)) => return Standing::No(Reason::PrimaryAlive { member }),
+        Asked::Known(None) => {}
     }
     let mut members = everybody(cluster, memory);
     if let Some(leader) = &request.leader {

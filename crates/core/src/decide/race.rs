@@ -36,7 +36,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         Standing::Ask(members) => Reason::AsksBeforeRace.with([Effect::PollPeers(members)]),
         Standing::Yes(reason) => reason.with(acquire(view, cluster)), // UNL-3, UNL-4
         Standing::No(reason) => {
-            let named = request(cluster).is_some_and(|request| request.candidate.is_some());
+            let named = manual::in_force(view, cluster).is_some_and(|request| request.candidate.is_some());
             if named || (view.tags.nofailover && !view.settings.paused) {
                 rewind::request_check(view, memory); // UNL-2
             }
@@ -48,7 +48,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
 /// UNL-1: while the silent primary still ships WAL, it is not dead.
 fn back_off(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision> {
     let settings = &view.settings;
-    let candidate_named = request(cluster).is_some_and(|request| request.candidate.is_some());
+    let candidate_named = manual::in_force(view, cluster).is_some_and(|request| request.candidate.is_some());
     if settings.primary_race_backoff.is_zero() || settings.paused || settings.standby_cluster || candidate_named {
         return None;
     }
@@ -128,7 +128,7 @@ fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
         // HLT-8, HLT-12: only members of /sync may win, and this version does not join it.
         return Standing::No(Reason::NoRaceInSyncMode);
     }
-    if request(cluster).is_some() {
+    if manual::in_force(view, cluster).is_some() {
         // HLT-9: a request answers for itself; no answer means no.
         return manual::without_leader(view, cluster, memory).unwrap_or(Standing::No(Reason::YieldsAfterSwitchover));
     }
@@ -247,7 +247,10 @@ fn blocks(
         return Some(Reason::MemberAhead { member: name.clone(), theirs: status.position, ours });
     }
     let was_leader = memory.last_led.as_ref().is_some_and(|last| last.is_led_by(name));
-    let preferred = status.position == ours && status.failover_priority > view.tags.failover_priority && !was_leader;
+    // It sees us ahead when it is on an older timeline: if it were preferred nevertheless, nobody would stand.
+    let is_older = matches!((status.timeline, our_timeline), (Some(theirs), Some(mine)) if theirs < mine);
+    let preferred =
+        status.position == ours && status.failover_priority > view.tags.failover_priority && !was_leader && !is_older;
     preferred.then(|| Reason::MemberPreferred { member: name.clone() }) // RACE-7
 }
 

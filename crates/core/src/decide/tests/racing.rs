@@ -51,6 +51,18 @@ fn a_replica_stands_only_when_nobody_is_fitter() {
             "RACE-10",
         ),
         (
+            "preferred and equally far, but on an older timeline: it waits for us",
+            View {
+                postgres: Postgres {
+                    facts: Some(Facts { timeline: Timeline::new(2), ..facts(true) }),
+                    ..postgres(MemberRole::Replica)
+                },
+                ..standing(Some(PeerStatus { failover_priority: 2, ..answer(1000) }), None)
+            },
+            &acquire,
+            "RACE-10",
+        ),
+        (
             "behind on a newer timeline is not behind",
             standing(Some(PeerStatus { timeline: Timeline::new(2), ..answer(10) }), None),
             none,
@@ -240,6 +252,42 @@ fn a_request_without_a_leader_names_who_stands() {
             View { poll: poll(&[("b", None), ("c", None)]), ..asked(r#"{"leader":"a"}"#) },
             &take_and_clear,
             "MAN-N7",
+        ),
+        (
+            "no candidate, and the old leader is still a primary: does not stand beside it",
+            View {
+                poll: poll(&[("b", Some(PeerStatus { in_recovery: false, ..answer(0) })), ("c", None)]),
+                ..asked(r#"{"leader":"b"}"#)
+            },
+            &[],
+            "RACE-5",
+        ),
+        (
+            "named for another day: what it lacks counts",
+            View {
+                store: Store::Current(Arc::new(three(
+                    None,
+                    &[
+                        ("failover", r#"{"leader":"b","member":"a","scheduled_at":"2099-01-01T00:00:00+00:00"}"#),
+                        ("status", r#"{"optime":99000000}"#),
+                    ],
+                ))),
+                ..asked("{}")
+            },
+            &[],
+            "RACE-1",
+        ),
+        (
+            "another one is named for another day: it is not left to it",
+            View { poll: both(), ..asked(r#"{"leader":"b","member":"c","scheduled_at":"2099-01-01T00:00:00+00:00"}"#) },
+            &take_and_clear,
+            "RACE-10",
+        ),
+        (
+            "named for a moment that has just come: what the leader stepped down for",
+            asked(r#"{"leader":"b","member":"a","scheduled_at":"2027-01-15T08:00:00+00:00"}"#),
+            &take_and_clear,
+            "MAN-N1",
         ),
         (
             "we stepped down and a primary is alive: do not come back",
