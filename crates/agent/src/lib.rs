@@ -18,6 +18,7 @@ mod parts;
 pub mod peers;
 mod record;
 pub mod rest;
+pub mod ring;
 mod run;
 pub mod server;
 mod work;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::peers::Peers;
 use crate::rest::view::ServerFacts;
 use crate::rest::{NodeView, OperationFuture, Operations};
+use crate::ring::Recorder;
 use crate::server::Server;
 
 /// The doors of this agent.
@@ -25,6 +26,8 @@ pub(crate) struct Doors<S, L> {
     pub server: L,
     /// What the cycle published last.
     pub node: watch::Receiver<NodeView>,
+    /// The last decisions.
+    pub recorder: Recorder,
 }
 
 impl<S: Store, L: Server> Doors<S, L> {
@@ -61,6 +64,10 @@ impl<S: Store, L: Server> Operations for Doors<S, L> {
             .as_ref()
             .and_then(|cluster| cluster.leader_member().and_then(|leader| leader.timeline()));
         Box::pin(self.server.fresh_facts(leader_timeline))
+    }
+
+    fn recorder(&self) -> Recorder {
+        self.recorder.clone()
     }
 
     fn wake(&self) {

@@ -18,6 +18,7 @@ use crate::lease::LeaseKeeper;
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::rest::NodeView;
+use crate::ring::Recorder;
 use crate::server::Server;
 
 /// What an agent is made of.
@@ -81,6 +82,7 @@ impl<S: Store, L: Server> Parts<S, L> {
             next_tick: Instant::now(),
             server_config_due: true,
             host,
+            recorder: Recorder::default(),
         };
         (keeper, cycle)
     }

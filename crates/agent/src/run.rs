@@ -24,6 +24,7 @@ use crate::operations::Doors;
 use crate::parts::Parts;
 use crate::record::COMPATIBLE_VERSION;
 use crate::rest::{NodeView, RestConfig, RestError, RestServer};
+use crate::ring::Recorder;
 use crate::server::LocalServer;
 
 /// Why the agent could not start, or had to end.
@@ -70,6 +71,9 @@ pub enum AgentError {
 
 /// How long the parts may take to end after PostgreSQL and the leader key are settled.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the last decisions may take to get into their file: a disk that hangs must not keep the agent from ending.
+const RECORDS_GRACE: Duration = Duration::from_secs(1);
 
 /// How long a member with our name may take to answer (BOO-15).
 const DUPLICATE_LIMIT: Duration = Duration::from_secs(3);
@@ -119,12 +123,14 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     let (node, node_view) =
         watch::channel(NodeView::unseen(config.name.clone(), config.scope.clone(), COMPATIBLE_VERSION.to_owned()));
     let wake = Arc::new(Notify::new());
+    let recorder = Recorder::with_file(beside(&config.postgresql.data_dir, ".decisions"))?;
     let doors = Arc::new(Doors {
         store: store.clone(),
         peers: Arc::new(peers.clone()),
         wake: Arc::clone(&wake),
         server: server.clone(),
         node: node_view.clone(),
+        recorder: recorder.clone(),
     });
     let mut parts = JoinSet::new();
     parts.spawn(rest.run(node_view, doors, parts_shutdown.clone()));
@@ -154,6 +160,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     }
     .assemble();
     parts.spawn(keeper.run(parts_shutdown.clone()));
+    let cycle = cycle.recorded_by(recorder.clone());
     let mut cycle = tokio::spawn(cycle.run(cycle_shutdown.clone()));
     info!(name = %config.name, scope = %config.scope, "the agent runs");
 
@@ -176,6 +183,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
             }
         }
     };
+    recorder.flush(RECORDS_GRACE).await;
     parts_shutdown.cancel();
     let drained = async { while parts.join_next().await.is_some() {} };
     if timeout(GRACE, drained).await.is_err() {

@@ -31,6 +31,7 @@ use crate::lease::{LeaseHandle, LeaseState, LeaseTimes};
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::rest::view::NodeView;
+use crate::ring::Recorder;
 use crate::server::{Postmaster, Seen, Server};
 
 /// Everything the cycle works with.
@@ -67,6 +68,7 @@ pub struct Cycle<S: Store, L: Server> {
     /// The configuration has changed and PostgreSQL was not told yet.
     pub(crate) server_config_due: bool,
     pub(crate) host: Arc<dyn Host>,
+    pub(crate) recorder: Recorder,
 }
 
 /// How one pass through observe, decide and execute ended.
@@ -98,6 +100,13 @@ const NO_FENCER_PAUSE: Duration = Duration::from_secs(5);
 const PASSES_MAX: usize = 12;
 
 impl<S: Store, L: Server> Cycle<S, L> {
+    /// Keeps the decisions there, in place of a memory of its own.
+    #[must_use]
+    pub fn recorded_by(mut self, recorder: Recorder) -> Self {
+        self.recorder = recorder;
+        self
+    }
+
     /// Runs until `shutdown`, or until a decision ends the agent. Steps down before it returns.
     pub async fn run(mut self, shutdown: CancellationToken) -> Ended {
         loop {
@@ -176,7 +185,8 @@ impl<S: Store, L: Server> Cycle<S, L> {
         self.refresh_dynamic();
         let (view, seen) = self.observe().await;
         let (decision, memory) = decide(&view, &self.memory);
-        self.memory = memory;
+        let before = std::mem::replace(&mut self.memory, memory);
+        self.recorder.note(&view, before, &decision, &self.memory);
         self.finished.clear();
         self.poll = None;
         let repeats = !decision.effects.is_empty()

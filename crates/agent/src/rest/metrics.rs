@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use pgward_core::cluster::{MemberRole, PostgresState};
+use pgward_core::explain::Phases;
+use pgward_core::explain::phases::Kind;
 
 use super::status::sync_flag;
 use super::view::{NodeView, ReplicationState, WalPosition};
@@ -118,6 +120,52 @@ pub fn metrics_text(node: &NodeView) -> String {
     page.flag("is_paused", "Value is 1 if auto failover is disabled, 0 otherwise.", node.paused);
     page.state(node.published_state());
     page.text
+}
+
+/// Our own metrics: changes of leader to this member, how long their phases took, and refusals to lead.
+pub fn decision_metrics(node: &NodeView, phases: &Phases) -> String {
+    let labels = format!("scope=\"{}\",name=\"{}\"", node.scope, node.name);
+    let mut text = String::new();
+    let mut family = |name: &str, help: &str, kind: &str, samples: &[(String, String)]| {
+        let _ = write!(text, "# HELP pgward_{name} {help}\n# TYPE pgward_{name} {kind}\n");
+        for (more, value) in samples {
+            let _ = writeln!(text, "pgward_{name}{{{labels}{more}}} {value}");
+        }
+    };
+    let count = |kind: Kind| (format!(",kind=\"{}\"", kind.as_str()), phases.count(kind).to_string());
+    family(
+        "leader_changes_total",
+        "How often this member took over as primary since its agent was started.",
+        "counter",
+        &[count(Kind::Failover), count(Kind::Switchover)],
+    );
+    let last = phases.changes().next_back();
+    let ends = last.iter().flat_map(|change| change.phases());
+    let ends: Vec<_> = ends
+        .filter_map(|(phase, end)| Some((format!(",phase=\"{phase}\""), format!("{:.3}", end?.as_secs_f64()))))
+        .collect();
+    family(
+        "leader_change_phase_seconds",
+        "The last time this member took over: seconds from seeing that nobody led to the end of each phase.",
+        "gauge",
+        &ends,
+    );
+    let detected = last.map(|change| (String::new(), format!("{:.3}", change.detected.0.as_secs_f64())));
+    family(
+        "leader_change_timestamp_seconds",
+        "When that was: epoch seconds at which this member saw that nobody led.",
+        "gauge",
+        detected.as_slice(),
+    );
+    let refusals: Vec<_> =
+        phases.refusals().map(|(rule, count)| (format!(",rule=\"{rule}\""), count.to_string())).collect();
+    family(
+        "refusals_total",
+        "How often this member refused to lead since its agent was started, by the first rule of the reason.",
+        "counter",
+        &refusals,
+    );
+    text
 }
 
 /// `4.1.5` as `040105`.

@@ -1,7 +1,7 @@
 //! The REST API: what load balancers, monitoring, other members and the command line ask a member.
 //!
 //! Answers are rendered from one [`NodeView`], which the agent's loop publishes after each observation. Health checks
-//! take it as it is; `/patroni`, `/readiness` and `/metrics` ask PostgreSQL anew, because positions are compared by them;
+//! take it as it is; `/patroni`, `/readiness`, `/metrics` and `/explain` ask PostgreSQL anew, because positions are compared by them;
 //! the store is waited for only where the answer must be fresh (`/cluster`, a switchover).
 //! Paths, status codes, bodies and texts are those of Patroni 4.1. On purpose, different are: HTTP/1.1 with lengths and
 //! kept connections; and an error page with 503 where the store is needed and unreachable, where Patroni closes the
@@ -14,6 +14,7 @@
 
 mod access;
 mod cluster;
+mod explain;
 mod health;
 mod metrics;
 mod modes;
@@ -30,8 +31,9 @@ pub mod view;
 
 pub use access::{AllowList, InvalidNetwork};
 pub use cluster::cluster_document;
+pub use explain::explain_document;
 pub use health::{health_status, is_alive, is_ready};
-pub use metrics::metrics_text;
+pub use metrics::{decision_metrics, metrics_text};
 pub use modes::Modes;
 pub use operations::{OperationFuture, Operations};
 pub use query::Query;

@@ -8,6 +8,7 @@ use pgward_core::decide::peers::PeerPoll;
 use pgward_store::{Condition, StoreError};
 
 use super::view::ServerFacts;
+use crate::ring::Recorder;
 
 /// An operation under way.
 pub type OperationFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -30,6 +31,11 @@ pub trait Operations: Send + Sync + 'static {
     /// Asks PostgreSQL anew. Other members compare their positions with the answer, so it must not be of the last
     /// cycle. `None` when PostgreSQL does not answer.
     fn fresh_facts(&self) -> OperationFuture<'_, Option<ServerFacts>>;
+
+    /// The last decisions. An empty memory where nothing is recorded.
+    fn recorder(&self) -> Recorder {
+        Recorder::default()
+    }
 
     /// Makes the next cycle start now.
     fn wake(&self);

@@ -17,8 +17,9 @@ use tracing::debug;
 
 use super::access::{self, Members, Peer};
 use super::cluster::cluster_document;
+use super::explain::explain_document;
 use super::health::{health_status, is_alive, is_ready};
-use super::metrics::metrics_text;
+use super::metrics::{decision_metrics, metrics_text};
 use super::modes::Modes;
 use super::operations::Operations;
 use super::query::Query;
@@ -78,7 +79,15 @@ impl Router {
             "liveness" => Reply::StatusOnly(ok_or_unavailable(is_alive(&self.node.borrow(), boot_now()))),
             "readiness" => Reply::StatusOnly(ok_or_unavailable(is_ready(&query, &self.fresh_node().await, boot_now()))),
             "patroni" => Reply::json(StatusCode::OK, &status_document(&self.fresh_node().await)),
-            "metrics" => Reply::metrics(metrics_text(&self.fresh_node().await)),
+            "metrics" => {
+                let node = self.fresh_node().await;
+                let ours = decision_metrics(&node, &self.operations.recorder().lock().phases);
+                Reply::metrics(metrics_text(&node) + &ours)
+            }
+            "explain" => {
+                let node = self.fresh_node().await;
+                Reply::json(StatusCode::OK, &explain_document(&node, &self.operations.recorder(), &query))
+            }
             "cluster" => match self.operations.read_cluster().await {
                 Ok(cluster) => {
                     let node = self.node.borrow();

@@ -31,7 +31,11 @@ async fn documents_come_with_type_length_and_server() {
         assert_eq!(answer.headers["content-length"], answer.body.len().to_string(), "{path}");
         assert_eq!(answer.headers["server"], concat!("pgward/", env!("CARGO_PKG_VERSION")), "{path}");
     }
+    let explained = running.ask("GET", "/explain", None).await;
+    assert_eq!((explained.status, &explained.headers["content-type"]), (200, &"application/json".parse().unwrap()));
+    assert!(explained.text().contains(r#""member": "pg"#), "{}", explained.text());
     let metrics = running.ask("GET", "/metrics", None).await;
+    assert!(metrics.text().contains("# TYPE pgward_refusals_total counter"), "{}", metrics.text());
     assert_eq!((metrics.status, &metrics.headers["content-type"]), (200, &"text/plain".parse().unwrap()));
     let failsafe = running.ask("GET", "/failsafe", None).await;
     assert_eq!((failsafe.status, failsafe.text()), (502, golden("error-502.html")));
@@ -184,7 +188,7 @@ async fn positions_are_those_of_now_where_others_compare_them() {
             .ask("GET", "/metrics", None)
             .await
             .text()
-            .ends_with("patroni_postgres_state{scope=\"demo\",name=\"pg1\"} -1\n")
+            .contains("patroni_postgres_state{scope=\"demo\",name=\"pg1\"} -1\n")
     );
 }
 

@@ -55,6 +55,7 @@ pub struct Change {
     /// The timeline that it leads on, once known.
     pub timeline: Option<Timeline>,
     /// When this member saw that nobody held the leader key, by its wall clock.
+    #[serde(with = "super::document::iso")]
     pub detected: WallTime,
     /// How long before that this member was first seen without a stream of WAL.
     pub stream_lost_before: Option<Duration>,

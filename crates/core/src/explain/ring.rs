@@ -35,7 +35,7 @@ impl Entry {
 }
 
 /// The last decisions, oldest first, and the very last one with what it remembered.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ring {
     entries: VecDeque<Entry>,
     latest: Option<Latest>,
