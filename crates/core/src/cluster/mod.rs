@@ -112,6 +112,9 @@ pub struct Cluster {
     pub initialize: Initialize,
     /// The revision that changed `initialize` last.
     pub initialize_revision: Revision,
+    /// The lease that `initialize` is bound to: only a claim of pgward's is bound to one.
+    #[serde(default)]
+    pub initialize_lease: LeaseId,
     /// `config`, when it is a JSON object.
     pub config: Option<Versioned<Map<String, Value>>>,
     /// `leader`. `None` means unlocked.
@@ -152,6 +155,7 @@ impl Cluster {
                 "initialize" => {
                     cluster.initialize = cluster.read_initialize(text);
                     cluster.initialize_revision = key.mod_revision;
+                    cluster.initialize_lease = key.lease;
                 }
                 "config" => cluster.config = cluster.read_config(text, key.mod_revision),
                 "leader" => cluster.leader = cluster.read_leader(text, &key),

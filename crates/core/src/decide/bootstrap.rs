@@ -1,6 +1,6 @@
 //! The data directory is empty or cannot be looked at (sections 9 and 10).
 
-use crate::cluster::{Cluster, Initialize};
+use crate::cluster::{Cluster, Initialize, LeaseId};
 use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
 
@@ -44,9 +44,10 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     match &cluster.initialize {
         Initialize::Absent if !view.may_bootstrap || view.tags.nofailover => Reason::MayNotBootstrap.alone(),
         Initialize::Absent if view.settings.standby_cluster => Reason::StandbyClusterNotBuilt.alone(),
+        Initialize::Absent if was_created(memory) => Reason::WasCreated.alone(), // INV-S20
         Initialize::Absent if is_about_to_be_claimed(view, cluster) => Reason::WaitsForBootstrap.alone(), // BOO-4
-        Initialize::Absent => Reason::Bootstraps.with([Effect::Bootstrap]), // BOO-1, BOO-3
-        Initialize::Bootstrapping if is_abandoned(cluster) => {
+        Initialize::Absent => Reason::Bootstraps.with([Effect::Bootstrap]),      // BOO-1, BOO-3
+        Initialize::Bootstrapping if is_abandoned(cluster) || is_left_by_us(view, cluster) => {
             Reason::BootstrapAbandoned.with([Effect::ClearInitialize { seen: cluster.initialize_revision }])
         }
         Initialize::Bootstrapping => Reason::WaitsForBootstrap.alone(), // BOO-4
@@ -61,6 +62,20 @@ fn is_abandoned(cluster: &Cluster) -> bool {
     let claim = cluster.own.get(INTENT_KEY);
     claim.is_some_and(|claim| claim.revision > cluster.initialize_revision)
         && !cluster.own.contains_key(INTENT_ALIVE_KEY)
+}
+
+/// QRK-11: the claim is bound to the lease of this member, which is not creating anything: the answer to the claim was
+/// lost. It would live as long as this agent, and keep everybody from creating the cluster.
+fn is_left_by_us(view: &View, cluster: &Cluster) -> bool {
+    let ours = cluster.members.get(&view.me).map(|member| member.lease).filter(|lease| *lease != LeaseId::default());
+    ours == Some(cluster.initialize_lease)
+}
+
+/// INV-S20: this cluster has had a leader while this agent ran. A store that has lost it all is no reason to create an
+/// empty cluster in its place; the members that have the data restore it.
+pub(super) fn was_created(memory: &Memory) -> bool {
+    let had_leader = |last: &Cluster| last.leader.is_some() && last.initialize.system_id().is_some();
+    memory.last_led.as_ref().is_some_and(|last| had_leader(last))
 }
 
 /// Another member has announced itself and has not claimed `initialize` yet.

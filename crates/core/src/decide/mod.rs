@@ -101,7 +101,7 @@ fn situation(view: &View, memory: &mut Memory) -> Decision {
     if let Some(decision) = leader::time_is_up(view, memory) {
         return decision; // CYC-22, QRK-14: whatever else is the matter.
     }
-    if let Some(decision) = system_id::decide(view, cluster, system_id) {
+    if let Some(decision) = system_id::decide(view, cluster, memory, system_id) {
         return decision; // CYC-14
     }
     if !view.postgres.alive {

@@ -97,6 +97,8 @@ reasons! {
     WaitsForBootstrap ["BOO-4", "BOO-7", "BOO-14"] "another member is creating the cluster";
     /// This member must not create it.
     MayNotBootstrap ["BOO-1"] "the cluster was never initialised and this member may not create it (nofailover, or no bootstrap section)";
+    /// The store has lost a cluster that exists.
+    WasCreated ["INV-S20", "BOO-7"] "the store has lost this cluster: waits for a member that has its data (to create an empty one in its place, restart this agent)";
     /// The bootstrapping member died.
     BootstrapAbandoned ["QRK-11", "BEY-23"] "the member that was creating the cluster is gone: clears its claim";
     /// No leader to copy.

@@ -2,14 +2,15 @@
 
 use crate::cluster::{Cluster, Initialize};
 
-use super::bootstrap::INTENT_ALIVE_KEY;
+use super::bootstrap::{self, INTENT_ALIVE_KEY};
 use super::effect::{Decision, Effect};
 use super::is_owner;
+use super::memory::Memory;
 use super::reason::Reason;
 use super::view::View;
 
 /// `None`: it does, or a running replica may go on.
-pub(super) fn decide(view: &View, cluster: &Cluster, ours: Option<&str>) -> Option<Decision> {
+pub(super) fn decide(view: &View, cluster: &Cluster, memory: &Memory, ours: Option<&str>) -> Option<Decision> {
     let Some(ours) = ours else {
         if view.postgres.is_primary() && !view.settings.paused && !is_owner(view, cluster) {
             return None; // INV-S1: a running primary goes on or stops by its lease, not by what can be read of its files.
@@ -36,7 +37,11 @@ pub(super) fn decide(view: &View, cluster: &Cluster, ours: Option<&str>) -> Opti
     if !cluster.is_unlocked() || paused {
         return None; // DIR-10: the owner restores it, in `restore_keys`.
     }
-    if cluster.initialize == Initialize::Bootstrapping && cluster.own.contains_key(INTENT_ALIVE_KEY) {
+    // INV-S20: a claim that somebody made after the store had lost our cluster does not end it. Its maker finds that out
+    // before it stores an identifier.
+    let ours_was_lost = memory.last_led.as_ref().is_some_and(|last| last.initialize.system_id() == Some(ours));
+    let is_restored = bootstrap::was_created(memory) && ours_was_lost;
+    if cluster.initialize == Initialize::Bootstrapping && cluster.own.contains_key(INTENT_ALIVE_KEY) && !is_restored {
         return Some(Reason::WaitsForBootstrap.alone()); // QRK-11: somebody is at it, alive
     }
     if view.postgres.managed && !view.postgres.is_primary() {

@@ -253,6 +253,52 @@ fn an_empty_directory_creates_or_copies_but_never_both() {
 }
 
 #[test]
+fn a_store_that_lost_a_cluster_is_no_reason_to_create_another_one() {
+    let empty = |cluster| View {
+        data_dir: DataDir::Empty,
+        postgres: down(MemberRole::Uninitialized, PostgresState::Stopped, ControlState::Other),
+        ..replica(cluster)
+    };
+    let none: &[Effect] = &[];
+    let (_, knows) = decide(&empty(three(Some("b"), &[])), &Memory::default());
+    check("a member without data that has seen it waits", &empty(cluster(&[])), &knows, none, "INV-S20");
+    let (_, unled) = decide(&empty(cluster(&[("initialize", SYSTEM_ID)])), &Memory::default());
+    check("an identifier alone is no cluster", &empty(cluster(&[])), &unled, &[Effect::Bootstrap], "BOO-1");
+
+    // Somebody who has not seen it is faster than the primary.
+    let claimed = || cluster(&[("initialize", ""), ("x/bootstrap_alive", "d")]);
+    let led = || primary(three(Some("a"), &[]));
+    let (_, leads) = decide(&led(), &Memory::default());
+    let store = [Effect::StoreSystemId { over: Some(Revision(5)) }];
+    let lost = View { lease: Lease::NotOurs { holder: None }, ..primary(claimed()) };
+    check("the primary restores the identifier over a claim", &lost, &leads, &store, "DIR-9");
+    check("but not the primary of another cluster", &lost, &Memory::default(), none, "BOO-14");
+}
+
+#[test]
+fn a_claim_whose_answer_was_lost_is_given_back() {
+    let claimed = |lease: i64| {
+        let (a, value) = member("a", "uninitialized");
+        let mut cluster = cluster(&[("initialize", ""), ("x/bootstrap_alive", "a"), (a.as_str(), value.as_str())]);
+        cluster.initialize_lease = LeaseId(lease);
+        View {
+            data_dir: DataDir::Empty,
+            postgres: down(MemberRole::Uninitialized, PostgresState::Stopped, ControlState::Other),
+            ..replica(cluster)
+        }
+    };
+    let clear = [Effect::ClearInitialize { seen: Revision(5) }];
+    let none: &[Effect] = &[];
+    for (name, lease, effects, rule) in [
+        ("under our own lease, and we create nothing", 1, &clear[..], "QRK-11"),
+        ("under the lease of another member", 2, none, "BOO-14"),
+        ("under no lease: it is Patroni's", 0, none, "BOO-14"),
+    ] {
+        check(name, &claimed(lease), &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
 fn a_member_offering_itself_spares_the_leader() {
     let (b, b_value) = member("b", "primary");
     let (c, c_value) = member("c", "replica");
