@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::Cluster;
 use pgward_core::config::{BasicAuth, DynamicConfig, InvalidDynamicConfig, LocalConfig};
+use pgward_core::time::rounded;
 use pgward_store::{EtcdOptions, EtcdStore, Store, StoreError, StoreView};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
@@ -187,7 +188,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     parts_shutdown.cancel();
     let drained = async { while parts.join_next().await.is_some() {} };
     if timeout(GRACE, drained).await.is_err() {
-        error!(grace = ?GRACE, remaining = parts.len(), "gave up waiting for the parts of the agent");
+        error!(grace = rounded(GRACE), remaining = parts.len(), "gave up waiting for the parts of the agent");
     }
     match ended {
         Ok(Ended::Asked) => Ok(0),

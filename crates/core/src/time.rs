@@ -54,9 +54,40 @@ pub fn demote_deadline(sent: BootInstant, ttl: Duration) -> BootInstant {
     BootInstant(fence_deadline(sent, ttl).0.saturating_sub(stop_time))
 }
 
+/// A duration for people: `150 ms`, `6.7 s`, `20 s`. Rounded, since nobody reads `6.666666666s`.
+pub fn rounded(duration: Duration) -> String {
+    let milliseconds = (duration.as_nanos() + 500_000) / 1_000_000;
+    let tenths = (milliseconds + 50) / 100;
+    match milliseconds {
+        0..1000 => format!("{milliseconds} ms"),
+        1000..9950 if !tenths.is_multiple_of(10) => format!("{}.{} s", tenths / 10, tenths % 10),
+        _ => format!("{} s", (milliseconds + 500) / 1000),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_are_rounded_to_what_a_person_reads() {
+        for (nanoseconds, text) in [
+            (0, "0 ms"),
+            (150_000_000, "150 ms"),
+            (999_499_999, "999 ms"),
+            (999_500_000, "1 s"),
+            (1_049_000_000, "1 s"),
+            (3_333_333_333, "3.3 s"),
+            (6_666_666_666, "6.7 s"),
+            (9_949_000_000, "9.9 s"),
+            (9_960_000_000, "10 s"),
+            (20_000_000_000, "20 s"),
+            (300_400_000_000, "300 s"),
+        ] {
+            assert_eq!(rounded(Duration::from_nanos(nanoseconds)), text);
+        }
+        assert_eq!(rounded(Duration::MAX), "18446744073709551616 s");
+    }
 
     #[test]
     fn a_primary_stops_before_it_is_fenced_and_is_fenced_before_the_lease_ends() {

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pgward_core::time::rounded;
+
 /// A failed operation on a PostgreSQL server.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -33,7 +35,7 @@ pub enum Error {
         output: String,
     },
     /// The server did not come to the wanted state in time.
-    #[error("{what} within {after:?}")]
+    #[error("{what} within {}", rounded(*.after))]
     Timeout {
         /// What did not happen.
         what: &'static str,
@@ -81,7 +83,7 @@ pub enum CommandError {
         output: String,
     },
     /// It did not end in time and was killed.
-    #[error("{program} did not end within {after:?} and was killed{}", appended(output))]
+    #[error("{program} did not end within {} and was killed{}", rounded(*.after), appended(output))]
     Timeout {
         /// The program.
         program: String,
@@ -110,7 +112,7 @@ pub enum SqlError {
         source: io::Error,
     },
     /// No answer in time.
-    #[error("PostgreSQL at {target} did not answer within {after:?}")]
+    #[error("PostgreSQL at {target} did not answer within {}", rounded(*.after))]
     Timeout {
         /// Where.
         target: String,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgward_core::time::rounded;
 use pgward_core::wal::Lsn;
 use rustix::process::Signal;
 use tokio::sync::oneshot;
@@ -132,14 +133,14 @@ impl Instance {
             if self.wait_stopped(postmaster, deadline, on_shutdown_checkpoint).await {
                 return Ok(StopOutcome::Stopped);
             }
-            warn!(timeout = ?options.timeout, "PostgreSQL did not stop in time, stopping it immediately");
+            warn!(timeout = options.timeout.map(rounded), "PostgreSQL did not stop in time, stopping it immediately");
             self.signal(postmaster, Signal::QUIT)?;
         }
         if postmaster.exited_within(options.kill_after).await {
             let asked = options.mode == StopMode::Immediate;
             return Ok(if asked { StopOutcome::Stopped } else { StopOutcome::Immediate });
         }
-        warn!(after = ?options.kill_after, "PostgreSQL did not stop immediately, killing its processes");
+        warn!(after = rounded(options.kill_after), "PostgreSQL did not stop immediately, killing its processes");
         let children =
             postmaster.process().kill_tree().map_err(Error::file("kill the server of", &self.settings().data_dir))?;
         if postmaster.exited_within(KILL_LIMIT).await && all_exited(&children, KILL_LIMIT).await {

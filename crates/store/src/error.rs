@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pgward_core::time::rounded;
+
 /// A failure of the cluster store.
 ///
 /// The most important question about one is [`is_unknown`](StoreError::is_unknown): did the store say no, or did
@@ -15,7 +17,7 @@ pub enum StoreError {
         key: String,
     },
     /// No quorum answered in time; a write may or may not have happened.
-    #[error("the store did not answer within {after:?} ({last})")]
+    #[error("the store did not answer within {} ({last})", rounded(*.after))]
     Timeout {
         /// The time that the request was given.
         after: Duration,

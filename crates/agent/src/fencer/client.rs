@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::Revision;
 use pgward_core::time::BootInstant;
+use pgward_core::time::rounded;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -73,7 +74,7 @@ pub enum FencerError {
     #[error("the fencer does not start: {0}")]
     Start(String),
     /// Neither an existing fencer nor a new one answered in time.
-    #[error("no fencer for {} answered within {START_TIME:?}{}", data_dir.display(), hint(*.pid))]
+    #[error("no fencer for {} answered within {}{}", data_dir.display(), rounded(START_TIME), hint(*.pid))]
     Silent {
         /// The data directory to guard.
         data_dir: PathBuf,
@@ -108,7 +109,7 @@ pub enum FencerError {
         source: io::Error,
     },
     /// The fencer did not acknowledge in time. Its former orders stand.
-    #[error("the fencer did not acknowledge within {REPLY_TIME:?}")]
+    #[error("the fencer did not acknowledge within {}", rounded(REPLY_TIME))]
     Unacknowledged,
     /// The fencer refused. Its former orders stand.
     #[error("the fencer refused: {0}")]

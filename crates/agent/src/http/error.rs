@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pgward_core::time::rounded;
+
 /// No complete answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
@@ -46,7 +48,7 @@ pub enum HttpError {
         bytes_max: usize,
     },
     /// The deadline passed.
-    #[error("{authority} did not answer within {after:?}")]
+    #[error("{authority} did not answer within {}", rounded(*.after))]
     Timeout {
         /// Host and port.
         authority: String,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Member};
 use pgward_core::decide::slots::WantedSlot;
+use pgward_core::time::rounded;
 use pgward_core::wal::Lsn;
 use pgward_postgres::{
     BasebackupOptions, ClusterState, InitdbOptions, Postmaster, ServerConfig, ShutdownCheckpoint, SlotKind,
@@ -102,7 +103,7 @@ impl ServerControl for LocalServer {
         match self.0.instance.wait_accepting(postmaster, limit).await? {
             StartOutcome::Accepting(_) => Ok(()),
             StartOutcome::Starting(_) => {
-                Err(ServerError::DidNotStart(format!("it does not accept connections after {limit:?}")))
+                Err(ServerError::DidNotStart(format!("it does not accept connections after {}", rounded(limit))))
             }
             StartOutcome::Failed { output } => Err(ServerError::DidNotStart(output)),
         }
@@ -288,7 +289,7 @@ impl ServerControl for LocalServer {
 mod tests {
     use std::sync::Arc;
 
-    use pgward_core::config::{DynamicConfig, load};
+    use pgward_core::config::{DynamicConfig, LocalConfig, Source, Sources};
 
     use pgward_core::cluster::MemberRole;
 
@@ -318,7 +319,8 @@ mod tests {
             data_dir.display(),
             bin_dir.display()
         );
-        let config = load(&[("n1.yml".to_owned(), yaml)], &BTreeMap::new()).unwrap();
+        let file = Source { name: "n1.yml".to_owned(), text: yaml };
+        let config = LocalConfig::load(&Sources { files: vec![file], environment: BTreeMap::new() }).unwrap();
         let dynamic = DynamicConfig::from_map(&serde_json::Map::new()).unwrap();
         let server = LocalServer::new(Arc::new(config), &dynamic, "/bin/false".into());
         let local = Local::new(MemberRole::Primary, Arc::new(System));

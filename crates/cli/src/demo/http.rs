@@ -3,6 +3,8 @@
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+use pgward_core::time::rounded;
+
 use anyhow::{Context, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,7 +17,9 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// The body of a successful answer. HTTP/1.0, so that it comes in one piece.
 pub(super) async fn get(address: SocketAddrV4, path: &str) -> anyhow::Result<String> {
-    timeout(LIMIT, exchange(address, path)).await.with_context(|| format!("no answer from {address} in {LIMIT:?}"))?
+    timeout(LIMIT, exchange(address, path))
+        .await
+        .with_context(|| format!("no answer from {address} in {}", rounded(LIMIT)))?
 }
 
 async fn exchange(address: SocketAddrV4, path: &str) -> anyhow::Result<String> {

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Duration;
 
+use pgward_core::time::rounded;
+
 use anyhow::{Context, bail};
 use tokio::process::Child;
 use tokio::task::JoinSet;
@@ -146,7 +148,7 @@ async fn until<T>(
     };
     tokio::select! {
         answer = timeout(limit, poll) => answer.with_context(|| {
-            format!("{complaint} after {limit:?}; the logs are in {}", layout.log_dir().display())
+            format!("{complaint} after {}; the logs are in {}", rounded(limit), layout.log_dir().display())
         }),
         (name, how) = children.next_end() => {
             bail!("{name} ended ({how}); the end of {}:\n{}", layout.log_file(&name).display(), tail(&layout.log_file(&name)))

@@ -32,7 +32,7 @@ pub use dynamic::{DynamicConfig, InvalidDynamicConfig, StandbyCluster, Synchrono
 pub use effective::{EffectivePostgresql, RECOVERY_PARAMETERS};
 pub use finding::{Finding, Origin, Severity};
 pub use governed::is_governed;
-pub use load::{Check, ClientConfig, Probe, Rejected, Source, Sources, Validation, config_files, load, validate};
+pub use load::{Check, ClientConfig, Probe, Rejected, Source, Sources, Validation, config_files, validate};
 pub use local::{
     Authentication, BasicAuth, BootstrapConfig, Credentials, CtlConfig, EtcdConfig, LocalConfig, LogConfig, LogFormat,
     LogType, OptionList, PostgresqlConfig, RestApiConfig, ServerTokens, SrvDiscovery, VerifyClient, WatchdogConfig,

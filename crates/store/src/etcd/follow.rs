@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::{KeyWarning, LeaseId, RawKey, Revision};
 use pgward_core::time::BootInstant;
+use pgward_core::time::rounded;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info, warn};
@@ -333,7 +334,7 @@ impl Follower {
         }
         known.is_lost = true;
         let error = self.last_error.clone().unwrap_or_else(|| "no answer yet".to_owned());
-        warn!(error, after = ?LOST_AFTER, "the store is lost");
+        warn!(error, after = rounded(LOST_AFTER), "the store is lost");
         let (since, last) = (known.confirmed, Some(known.picture.cluster().clone()));
         self.publisher.send_replace(StoreView::Lost { error, since, last });
     }

@@ -12,6 +12,7 @@ use std::io;
 use std::time::Duration;
 
 use pgward_core::config::{Check, Finding, LocalConfig, Probe};
+use pgward_core::time::rounded;
 use tokio::runtime::Builder;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
@@ -62,7 +63,7 @@ async fn run_all(probes: &[Probe], config: &LocalConfig, ports: UsedPorts) -> Ve
         checks.spawn(async move {
             let found = timeout(CHECK_TIME, check(probe.check.clone(), config, ports)).await;
             let found = found.unwrap_or_else(|_| {
-                let problem = format!("could not be checked within {CHECK_TIME:?}");
+                let problem = format!("could not be checked within {}", rounded(CHECK_TIME));
                 Some(Broken::new(problem, "see what keeps this machine from answering"))
             });
             (number, found.map(|broken| failed(&probe, broken)))

@@ -92,17 +92,6 @@ impl LocalConfig {
     }
 }
 
-/// [`LocalConfig::load`] for documents as pairs of name and text.
-///
-/// # Errors
-/// The errors, without the warnings.
-pub fn load(files: &[(String, String)], environment: &BTreeMap<String, String>) -> Result<LocalConfig, Vec<Finding>> {
-    let files = files.iter().map(|(name, text)| Source { name: name.clone(), text: text.clone() }).collect();
-    LocalConfig::load(&Sources { files, environment: environment.clone() }).map_err(|rejected| {
-        rejected.findings.into_iter().filter(|finding| finding.severity == Severity::Error).collect()
-    })
-}
-
 /// Finds every problem at once, by the strict rules of `--validate-config`.
 pub fn validate(sources: &Sources) -> Validation {
     let (config, root, report) = examine(sources);
