@@ -181,6 +181,13 @@ mod tests {
         let shell = PathBuf::from("/bin/sh").canonicalize().unwrap();
         let mut children: Vec<_> =
             [inside, outside].into_iter().map(|c| start(c, &dir.join("pid"), &dir.join("log")).unwrap()).collect();
+        // A program that has just been started may not show its arguments yet.
+        for child in &children {
+            let pid = i32::try_from(child.id().unwrap()).unwrap();
+            while arguments(pid).len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        }
         let pids = |programs: &[PathBuf], dir: &Path| {
             working_on(dir, programs).unwrap().into_iter().map(|found| found.process.to_string()).collect::<Vec<_>>()
         };
