@@ -1,4 +1,4 @@
-//! JSON as Patroni writes it, so that values compare equal as text and golden files match.
+//! JSON as Patroni writes and judges it, so that values compare equal as text and golden files match.
 //!
 //! Two layouts: compact (`,` `:`) in the store and spaced (`, ` `: `) in REST answers. Both escape everything outside
 //! ASCII as `\uXXXX`.
@@ -6,6 +6,7 @@
 use std::io;
 
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::ser::Formatter;
 
 struct Ascii {
@@ -56,6 +57,18 @@ pub fn compact(value: &impl Serialize) -> String {
 /// The layout of REST answers: `{"a": 1, "b": [2, 3]}`.
 pub fn spaced(value: &impl Serialize) -> String {
     print(value, Ascii { comma: b", ", colon: b": " })
+}
+
+/// Truth as Python sees it, which is how Patroni judges flags and tags.
+pub fn is_truthy(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
 }
 
 #[cfg(test)]

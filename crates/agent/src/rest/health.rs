@@ -1,6 +1,7 @@
 //! Health checks: one status code for a path.
 
 use pgward_core::cluster::MemberRole;
+use pgward_core::json::is_truthy;
 use pgward_core::time::BootInstant;
 use serde_json::Value;
 
@@ -92,7 +93,7 @@ impl Base {
 fn is_balanced_replica(node: &NodeView, query: &Query) -> bool {
     node.published_role() == MemberRole::Replica
         && node.is_running()
-        && !node.tags.get("noloadbalance").is_some_and(is_set)
+        && !node.tags.get("noloadbalance").is_some_and(is_truthy)
         && !exceeds_lag(node, query.bytes("lag"))
 }
 
@@ -134,17 +135,6 @@ fn tag_text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string().to_lowercase(),
-    }
-}
-
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(map) => !map.is_empty(),
     }
 }
 

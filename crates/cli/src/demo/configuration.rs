@@ -129,7 +129,7 @@ restapi:
 
 bootstrap:
   # Becomes the cluster's dynamic configuration when the cluster is made, and is not read afterwards:
-  # then change it with `pgward ctl edit-config` or PATCH /config.
+  # from then on it is in etcd, in the key /service/demo/config.
   dcs:
     # The shortest times that are allowed, so that a failover can be watched without waiting long: a crashed node is
     # replaced when its lease of `ttl` seconds has run out. The defaults, for real networks, are 30, 10 and 10.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::LeaseId;
+use crate::json::is_truthy;
 use crate::names::MemberName;
 use crate::wal::{Lsn, Timeline};
 
@@ -318,18 +319,6 @@ pub(crate) fn tags_forbid_failover(nofailover: Option<&Value>, priority: Option<
     match nofailover {
         Some(value) => is_truthy(value),
         None => priority.and_then(Value::as_i64).is_some_and(|priority| priority <= 0),
-    }
-}
-
-/// Truth as Python sees it, which is how peers judge a tag.
-pub(crate) fn is_truthy(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(map) => !map.is_empty(),
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::finding::{Finding, Origin, Severity};
-use super::units::{bool_of, is_truthy, parse_int, seconds_of, text_of};
+use super::units::{bool_of, parse_int, seconds_of, text_of};
+use crate::json::is_truthy;
 
 /// What the whole cluster shares (IN-C). Every key has a default; unknown ones are kept in [`DynamicConfig::document`].
 #[derive(Clone, Debug, PartialEq)]

@@ -11,7 +11,8 @@ use super::finding::{Finding, Origin, Severity};
 use super::governed::{GOVERNED, is_governed, segments_as_size};
 use super::local::{LocalConfig, OptionList};
 use super::options::option_list;
-use super::units::{bool_of, is_truthy, parse_real, text_of};
+use super::units::{bool_of, parse_real, text_of};
+use crate::json::is_truthy;
 
 /// The merged `postgresql` configuration.
 ///

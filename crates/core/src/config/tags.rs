@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::units::is_truthy;
+use crate::json::is_truthy;
 
 /// The tags as configured, in their order.
 #[derive(Clone, Debug, Default, PartialEq)]

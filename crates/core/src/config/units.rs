@@ -20,18 +20,6 @@ pub fn bool_of(value: &Value) -> Option<bool> {
     }
 }
 
-/// Truth as Python sees it, which is how peers judge most flags.
-pub(super) fn is_truthy(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    }
-}
-
 /// The text of a scalar as PostgreSQL would get it: booleans are `on` and `off`.
 pub fn text_of(value: &Value) -> String {
     match value {

@@ -12,8 +12,9 @@ use crate::config::local::LocalConfig;
 use crate::config::report::{Report, Rule};
 use crate::config::secret::Secret;
 use crate::config::tags::Tags;
-use crate::config::units::{bool_of, is_truthy, parse_int, text_of};
+use crate::config::units::{bool_of, parse_int, text_of};
 use crate::config::yaml::{Kind, Node, to_map};
+use crate::json::is_truthy;
 use crate::names::MemberName;
 
 /// A section, and the way to it.
@@ -205,7 +206,9 @@ fn report_governed(root: &Node, report: &mut Report) {
         let remedy = match name.to_ascii_lowercase().as_str() {
             "listen_addresses" | "port" => "set postgresql.listen",
             "cluster_name" => "it follows scope",
-            _ => "set it below bootstrap.dcs.postgresql.parameters, or with `ctl edit-config`",
+            _ => {
+                "set it below bootstrap.dcs.postgresql.parameters for a new cluster, in the key `config` in etcd for an existing one"
+            }
         };
         report.about(Rule::Notice, &format!("postgresql.parameters.{name}"), node, problem, remedy);
     }

@@ -14,8 +14,9 @@ use crate::config::local::{
 };
 use crate::config::options::option_list;
 use crate::config::report::{Report, Rule};
-use crate::config::units::{is_truthy, text_of};
+use crate::config::units::text_of;
 use crate::config::yaml::Node;
+use crate::json::is_truthy;
 
 /// The port of PostgreSQL.
 const POSTGRESQL_PORT: u16 = 5432;

@@ -8,8 +8,9 @@ use crate::config::finding::Origin;
 use crate::config::options::option_list;
 use crate::config::report::{Report, Rule};
 use crate::config::suggest::nearest;
-use crate::config::units::{bool_of, is_truthy, parse_int, seconds_of, text_of};
+use crate::config::units::{bool_of, parse_int, seconds_of, text_of};
 use crate::config::yaml::{Kind, Node};
+use crate::json::is_truthy;
 
 /// Walks a document and reports what its keys and values break.
 pub(in crate::config) struct Checker<'a> {
@@ -140,7 +141,8 @@ impl<'a> Checker<'a> {
 }
 
 const IGNORED_LOCALLY: &str = "is a setting of the whole cluster and ignored in the local file";
-const MAKE_DYNAMIC: &str = "set it below bootstrap.dcs for a new cluster, with `ctl edit-config` for an existing one";
+const MAKE_DYNAMIC: &str =
+    "set it below bootstrap.dcs for a new cluster, in the key `config` in etcd for an existing one";
 
 /// Sections of custom methods are named by the keys beside them.
 fn named_methods(path: &str, entries: &[(String, Node)]) -> Vec<String> {
