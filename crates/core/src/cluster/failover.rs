@@ -1,7 +1,7 @@
 //! The `failover` key: a request for a switchover or a failover (IN-D6).
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::names::MemberName;
 
@@ -24,29 +24,45 @@ impl FailoverRequest {
     pub const NONE: &'static str = "{}";
 
     /// Reads a value: a JSON object, or the old form `leader:candidate`. `None` when nothing is requested.
+    ///
+    /// A request with a part that cannot be understood is none: without its leader it would move the leadership whoever
+    /// holds it, without its candidate to anybody, and without its time at once.
     pub(super) fn parse(text: &str) -> (Option<FailoverRequest>, Option<String>) {
-        let name = |value: Option<&str>| value.and_then(|text| text.parse().ok());
+        let problem = |what: &str| (None, Some(format!("{what} and counts as no request")));
         let request = match serde_json::from_str::<Value>(text) {
-            Ok(Value::Object(map)) => FailoverRequest {
-                leader: name(map.get("leader").and_then(Value::as_str)),
-                candidate: name(map.get("member").and_then(Value::as_str)),
-                scheduled_at: map.get("scheduled_at").and_then(Value::as_str).map(str::to_owned),
-            },
-            Ok(_) => return (None, Some("is not a JSON object and counts as no request".to_owned())),
+            Ok(Value::Object(map)) => FailoverRequest::from_map(&map),
+            Ok(_) => return problem("is not a JSON object"),
             Err(_) if text.trim().is_empty() => return (None, None),
             Err(_) => match text.split_once(':').filter(|_| !text.contains(['{', '"', '['])) {
-                Some((leader, candidate)) => FailoverRequest {
-                    leader: name(Some(leader.trim())),
-                    candidate: name(Some(candidate.trim())),
-                    scheduled_at: None,
-                },
-                None => {
-                    return (None, Some("is neither JSON nor leader:candidate and counts as no request".to_owned()));
-                }
+                Some((leader, candidate)) => FailoverRequest::from_names(leader.trim(), candidate.trim()),
+                None => return problem("is neither JSON nor leader:candidate"),
             },
         };
-        let asks = request.leader.is_some() || request.candidate.is_some();
-        (asks.then_some(request), None)
+        match request {
+            Some(request) if request.leader.is_none() && request.candidate.is_none() => (None, None),
+            Some(request) => (Some(request), None),
+            None => problem("has a leader, member or scheduled_at that cannot be understood"),
+        }
+    }
+
+    fn from_map(map: &Map<String, Value>) -> Option<FailoverRequest> {
+        let text = |key: &str| match map.get(key) {
+            None | Some(Value::Null) => Some(None),
+            Some(Value::String(text)) => Some(Some(text.as_str()).filter(|text| !text.is_empty())),
+            Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => None,
+        };
+        let names =
+            FailoverRequest::from_names(text("leader")?.unwrap_or_default(), text("member")?.unwrap_or_default());
+        Some(FailoverRequest { scheduled_at: text("scheduled_at")?.map(str::to_owned), ..names? })
+    }
+
+    /// Empty stands for none.
+    fn from_names(leader: &str, candidate: &str) -> Option<FailoverRequest> {
+        let name = |text: &str| match text {
+            "" => Some(None),
+            text => text.parse().ok().map(Some),
+        };
+        Some(FailoverRequest { leader: name(leader)?, candidate: name(candidate)?, scheduled_at: None })
     }
 
     /// The value to store.

@@ -54,17 +54,25 @@ pub struct History {
 }
 
 impl History {
-    /// Reads a value. Lines have three to five entries.
+    /// Reads a value, and says what is wrong with it. Lines have three to five entries; `None` without a list of them.
     ///
-    /// # Errors
-    /// The problem in words, for the warning that names the key.
-    pub(super) fn parse(text: &str) -> Result<History, String> {
-        let broken = |what: &str| format!("{what}; the history counts as absent");
+    /// Timelines that do not rise (INV-S23) are put into order, the later of two lines about one timeline being kept: the
+    /// newest timeline that anybody wrote stays the newest known one (IN-D10).
+    pub(super) fn parse(text: &str) -> (Option<History>, Option<String>) {
+        let absent = |what: &str| (None, Some(format!("{what}; the history counts as absent")));
         let Ok(Value::Array(rows)) = serde_json::from_str(text) else {
-            return Err(broken("is not a JSON list"));
+            return absent("is not a JSON list");
         };
-        let lines = rows.iter().map(parse_line).collect::<Option<Vec<_>>>();
-        lines.map(|lines| History { lines }).ok_or_else(|| broken("has a line that is not [timeline, lsn, reason, …]"))
+        let Some(mut lines) = rows.iter().map(parse_line).collect::<Option<Vec<_>>>() else {
+            return absent("has a line that is not [timeline, lsn, reason, …]");
+        };
+        if lines.is_sorted_by(|one, next| one.timeline < next.timeline) {
+            return (Some(History { lines }), None);
+        }
+        lines.reverse();
+        lines.sort_by_key(|line| line.timeline);
+        lines.dedup_by_key(|line| line.timeline);
+        (Some(History { lines }), Some("has timelines that do not rise; they are put into order".to_owned()))
     }
 
     /// The timeline after the last line; the first one for an empty list (IN-D10).

@@ -300,7 +300,12 @@ impl Member {
     /// True when the tags forbid that this member becomes primary: `nofailover`, or a `failover_priority` of zero or
     /// less where `nofailover` is not set (IN-T1).
     pub fn is_nofailover(&self) -> bool {
-        self.tags().is_some_and(|tags| tags_forbid_failover(tags.get("nofailover"), tags.get("failover_priority")))
+        self.tags().is_some_and(crate::config::is_nofailover)
+    }
+
+    /// True when the tags say that this member does not stream, and so needs no slot.
+    pub fn is_nostream(&self) -> bool {
+        self.tags().is_some_and(crate::config::is_nostream)
     }
 
     /// A tag with a true value.
@@ -311,14 +316,6 @@ impl Member {
     /// The member whose WAL this one asks to stream, when it cascades.
     pub fn replicatefrom(&self) -> Option<&str> {
         self.tags()?.get("replicatefrom")?.as_str()
-    }
-}
-
-/// IN-T1 for any source of the two tags.
-pub(crate) fn tags_forbid_failover(nofailover: Option<&Value>, priority: Option<&Value>) -> bool {
-    match nofailover {
-        Some(value) => is_truthy(value),
-        None => priority.and_then(Value::as_i64).is_some_and(|priority| priority <= 0),
     }
 }
 

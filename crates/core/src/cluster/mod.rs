@@ -145,10 +145,7 @@ impl Cluster {
         let mut has_status = false;
         for key in keys {
             let Ok(text) = std::str::from_utf8(&key.value) else {
-                cluster.warn(&key.suffix, "is not UTF-8 text and counts as empty");
-                if let Some(name) = key.suffix.strip_prefix("members/") {
-                    cluster.add_member(name, "", &key);
-                }
+                cluster.add_unreadable(&key);
                 continue;
             };
             match key.suffix.as_str() {
@@ -176,10 +173,11 @@ impl Cluster {
                     cluster.sync = Versioned { value, revision: key.mod_revision };
                     cluster.warn_if("sync", problem);
                 }
-                "history" => match History::parse(text) {
-                    Ok(value) => cluster.history = Some(Versioned { value, revision: key.mod_revision }),
-                    Err(problem) => cluster.warn("history", &problem),
-                },
+                "history" => {
+                    let (history, problem) = History::parse(text);
+                    cluster.history = history.map(|value| Versioned { value, revision: key.mod_revision });
+                    cluster.warn_if("history", problem);
+                }
                 "failsafe" => match serde_json::from_str(text) {
                     Ok(map) => cluster.failsafe = Some(map),
                     Err(_) => cluster.warn("failsafe", "is not a JSON object of texts and counts as absent"),
@@ -237,7 +235,24 @@ impl Cluster {
             self.warn("leader", "does not hold a member name; the lock counts as held by an unknown member");
             MemberName::unreadable()
         });
-        Some(Leader { name, lease: key.lease, epoch: key.create_revision, revision: key.mod_revision })
+        Some(leader_of(name, key))
+    }
+
+    /// A value that is not text. The key exists all the same: a lock stays a lock, and a claim a claim.
+    fn add_unreadable(&mut self, key: &RawKey) {
+        self.warn(&key.suffix, "is not UTF-8 text and cannot be read");
+        match key.suffix.as_str() {
+            "leader" => self.leader = Some(leader_of(MemberName::unreadable(), key)),
+            "initialize" => {
+                self.initialize = Initialize::Invalid(String::from_utf8_lossy(&key.value).into_owned());
+                self.initialize_revision = key.mod_revision;
+            }
+            other => {
+                if let Some(name) = other.strip_prefix("members/") {
+                    self.add_member(name, "", key);
+                }
+            }
+        }
     }
 
     fn add_member(&mut self, name: &str, text: &str, key: &RawKey) {
@@ -270,6 +285,10 @@ impl Cluster {
     pub fn timeline(&self) -> Option<crate::wal::Timeline> {
         self.history.as_ref().map(|history| history.value.next_timeline())
     }
+}
+
+fn leader_of(name: MemberName, key: &RawKey) -> Leader {
+    Leader { name, lease: key.lease, epoch: key.create_revision, revision: key.mod_revision }
 }
 
 /// True for a text that can be a system identifier: ten digits or more (IN-P9) that fit into PostgreSQL's 64 bits.

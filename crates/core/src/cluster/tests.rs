@@ -43,6 +43,42 @@ fn an_empty_failover_request_is_none() {
 }
 
 #[test]
+fn a_request_that_cannot_be_understood_as_a_whole_is_none() {
+    for value in [
+        r#"{"leader":"a/b","member":"n2"}"#,
+        r#"{"leader":5,"member":"n2"}"#,
+        r#"{"leader":"n1","member":["n2"]}"#,
+        r#"{"leader":"n1","scheduled_at":5}"#,
+        "a/b:n2",
+        "n1:a/b",
+    ] {
+        let cluster = cluster(&[("failover", value)]);
+        assert_eq!(cluster.failover, None, "{value}");
+        assert_eq!(cluster.warnings.len(), 1, "{value}");
+    }
+    let request = |value| cluster(&[("failover", value)]).failover.unwrap().value.to_value();
+    assert_eq!(request(r#"{"leader":"n1","member":null,"scheduled_at":""}"#), r#"{"leader":"n1"}"#);
+    assert_eq!(request(":n2"), r#"{"member":"n2"}"#);
+}
+
+#[test]
+fn a_lock_or_claim_that_is_not_text_is_there_all_the_same() {
+    let garbled = |suffix: &str| Cluster::from_keys(Revision(1), [key(suffix, b"\xff")]);
+    assert!(!garbled("leader").is_unlocked(), "nobody can create the key");
+    assert!(!garbled("leader").is_led_by(&"\u{fffd}".parse().unwrap()));
+    assert!(matches!(garbled("initialize").initialize, Initialize::Invalid(_)), "nobody can claim it");
+    assert_eq!(garbled("initialize").initialize_revision, Revision(2));
+}
+
+#[test]
+fn others_see_the_tags_of_a_member_as_it_sees_them_itself() {
+    let member = |tags: &str| Member::parse("a".parse().unwrap(), &format!("{{\"tags\":{tags}}}")).0;
+    assert!(member(r#"{"failover_priority":"0"}"#).is_nofailover());
+    assert!(member(r#"{"nofailover":null,"failover_priority":0}"#).is_nofailover());
+    assert!(!member(r#"{"nostream":"off"}"#).is_nostream());
+}
+
+#[test]
 fn status_is_read_in_all_three_formats() {
     assert_eq!(cluster(&[("status", "17")]).status.optime, Some(crate::wal::Lsn(17)));
     assert_eq!(cluster(&[("optime/leader", "18")]).status.optime, Some(crate::wal::Lsn(18)));
@@ -62,6 +98,13 @@ fn sync_counts_only_with_a_leader() {
 fn history_gives_the_cluster_timeline() {
     assert_eq!(cluster(&[]).timeline(), None);
     assert_eq!(cluster(&[("history", "[]")]).timeline(), crate::wal::Timeline::new(1));
+    for (value, newest) in [("[[2,5,\"\"],[1,3,\"\"]]", 3), ("[[7,5,\"\"],[7,6,\"\"],[3,1,\"\"]]", 8)] {
+        let cluster = cluster(&[("history", value)]);
+        assert_eq!(cluster.timeline(), crate::wal::Timeline::new(newest), "{value}");
+        assert_eq!(cluster.warnings.len(), 1, "{value}");
+    }
+    let twice = cluster(&[("history", "[[7,5,\"\"],[7,6,\"\"]]")]).history.unwrap().value;
+    assert_eq!(twice.to_value(), "[[7,6,\"\"]]", "the later of two lines is kept");
     let value = r#"[[1,50332080,"no recovery target specified","2026-11-21T03:04:05.123456+00:00","pg2"]]"#;
     let cluster = cluster(&[("history", value)]);
     assert_eq!(cluster.timeline(), crate::wal::Timeline::new(2));

@@ -41,3 +41,4 @@ pub use local::{
 pub use patch::patch;
 pub use secret::Secret;
 pub use tags::Tags;
+pub(crate) use tags::{is_nofailover, is_nostream};

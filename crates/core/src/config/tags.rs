@@ -41,7 +41,7 @@ impl Tags {
 
     /// Never becomes primary on its own: `nofailover`, or without it a `failover_priority` of zero or less (IN-T1).
     pub fn is_nofailover(&self) -> bool {
-        self.excludes("nofailover", "failover_priority")
+        is_nofailover(&self.0)
     }
 
     /// Zero when [`Tags::is_nofailover`] by the boolean tag, else the configured priority, else 1 (IN-T2).
@@ -51,7 +51,7 @@ impl Tags {
 
     /// Never a synchronous standby (IN-T3).
     pub fn is_nosync(&self) -> bool {
-        self.excludes("nosync", "sync_priority")
+        excludes(&self.0, "nosync", "sync_priority")
     }
 
     /// How much this member is preferred as synchronous standby (IN-T3).
@@ -71,11 +71,7 @@ impl Tags {
 
     /// Does not stream. The only tag for which boolean words in text count.
     pub fn is_nostream(&self) -> bool {
-        match self.0.get("nostream") {
-            Some(Value::String(text)) => super::units::parse_bool(text) == Some(true),
-            Some(value) => is_truthy(value),
-            None => false,
-        }
+        is_nostream(&self.0)
     }
 
     /// The member to stream from instead of the leader.
@@ -87,23 +83,37 @@ impl Tags {
         self.0.get(tag).is_some_and(is_truthy)
     }
 
-    fn number(&self, tag: &str) -> Option<i64> {
-        match self.0.get(tag)? {
-            Value::Number(number) => number.as_i64(),
-            Value::String(text) => super::units::parse_int(text, None),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        }
-    }
-
-    fn excludes(&self, boolean: &str, priority: &str) -> bool {
-        match self.0.get(boolean).filter(|value| !value.is_null()) {
-            Some(value) => is_truthy(value),
-            None => self.number(priority).is_some_and(|priority| priority <= 0),
-        }
-    }
-
     fn priority(&self, boolean: &str, priority: &str) -> i64 {
-        if self.is_set(boolean) { 0 } else { self.number(priority).unwrap_or(1) }
+        if self.is_set(boolean) { 0 } else { number(&self.0, priority).unwrap_or(1) }
+    }
+}
+
+/// IN-T1, for one's own tags and for those that another member published: both have to come to the same.
+pub(crate) fn is_nofailover(tags: &Map<String, Value>) -> bool {
+    excludes(tags, "nofailover", "failover_priority")
+}
+
+/// [`Tags::is_nostream`] for the tags of any member.
+pub(crate) fn is_nostream(tags: &Map<String, Value>) -> bool {
+    match tags.get("nostream") {
+        Some(Value::String(text)) => super::units::parse_bool(text) == Some(true),
+        Some(value) => is_truthy(value),
+        None => false,
+    }
+}
+
+fn number(tags: &Map<String, Value>, tag: &str) -> Option<i64> {
+    match tags.get(tag)? {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => super::units::parse_int(text, None),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn excludes(tags: &Map<String, Value>, boolean: &str, priority: &str) -> bool {
+    match tags.get(boolean).filter(|value| !value.is_null()) {
+        Some(value) => is_truthy(value),
+        None => number(tags, priority).is_some_and(|priority| priority <= 0),
     }
 }
 

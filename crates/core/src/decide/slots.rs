@@ -22,7 +22,7 @@ pub fn wanted(cluster: &Cluster, me: &MemberName, nofailover: bool) -> BTreeMap<
     let leads = cluster.is_led_by(me);
     let own_slot = me.slot_name();
     let mut slots = BTreeMap::new();
-    for member in cluster.members.values().filter(|member| member.name != *me && !member.has_tag("nostream")) {
+    for member in cluster.members.values().filter(|member| member.name != *me && !member.is_nostream()) {
         let cascades_from_me = member.replicatefrom() == Some(me.as_str());
         if nofailover && !leads && !cascades_from_me {
             continue;
