@@ -247,7 +247,8 @@ impl Builder<'_> {
             Resolved::Value(value) => value,
             Resolved::Merge => Value::from(text),
             Resolved::Timestamp => {
-                self.warn(at.line(), format!("{text:?} is a date in YAML and is taken as text"), "quote it");
+                // Without the text, here and below: it may be a password.
+                self.warn(at.line(), "a value that is a date in YAML is taken as text".to_owned(), "quote it");
                 Value::from(text)
             }
         };
@@ -275,7 +276,7 @@ impl Builder<'_> {
             }
         };
         value.map(Resolved::Value).ok_or_else(|| {
-            self.error(at, format!("{text:?} is not what its tag {} says", tag.original()), "remove the tag")
+            self.error(at, format!("the value is not what its tag {} says", tag.original()), "remove the tag")
         })
     }
 

@@ -82,6 +82,17 @@ fn what_is_not_one_document_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_message_about_a_value_does_not_show_it() {
+    let (_, warnings) = read("password: 2024-02-12\n").unwrap();
+    let refused = read("password: !!int 4711x\n").unwrap_err();
+    for finding in warnings.iter().chain([&*refused]) {
+        assert!(!format!("{finding:?}").contains("2024"), "{finding}");
+        assert!(!format!("{finding:?}").contains("4711"), "{finding}");
+    }
+    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
 fn aliases_do_not_explode() {
     let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
