@@ -156,6 +156,6 @@ fn due(view: &View, at: &str) -> Due {
         let left = ahead(at - now);
         return if left <= view.settings.loop_wait { Due::Soon(left) } else { Due::Later };
     }
-    let late_limit = Duration::from_secs(view.settings.loop_wait.as_secs() * 3 / 2);
+    let late_limit = Duration::from_secs(view.settings.loop_wait.as_secs().saturating_mul(3) / 2);
     if ahead(now - at) > late_limit { Due::Missed } else { Due::Now }
 }

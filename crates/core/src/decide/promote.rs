@@ -18,9 +18,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     if let Some(why) = memory.refused.take()
         && !view.settings.paused
+        && !view.postgres.is_primary()
     {
         memory.refused_at = Some(view.now);
-        return Reason::PromotionRefused { why }.with([Effect::Release]); // PRO-3
+        return Reason::PromotionRefused { why }.with([Effect::Release]); // PRO-3. Never under a primary: INV-S12.
     }
     let in_recovery = view.postgres.facts.as_ref().map(|facts| facts.in_recovery);
     if in_recovery.is_none() && view.postgres.is_primary() {

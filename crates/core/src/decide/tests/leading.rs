@@ -624,3 +624,20 @@ fn only_the_owner_restores_lost_keys() {
     let replica = replica(cluster(&[(record.as_str(), value.as_str()), ("leader", "b")]));
     check("a replica restores nothing", &replica, &Memory::default(), &[], "FOL-13");
 }
+
+#[test]
+fn a_refusal_that_is_known_late_gives_nothing_up_under_a_primary() {
+    let memory = Memory { refused: Some("the script said no".to_owned()), ..Memory::default() };
+    let (decision, next) = decide(&primary(three(Some("a"), &[])), &memory);
+    assert!(!decision.effects.contains(&Effect::Release), "INV-S12: {}", decision.reason);
+    assert_eq!(next.refused, None, "it is not kept for the next promotion either");
+}
+
+#[test]
+fn a_schedule_is_judged_by_a_tick_of_any_length() {
+    let request = r#"{"leader":"a","member":"b","scheduled_at":"2026-01-01T00:00:00Z"}"#;
+    let mut view = primary(three(Some("a"), &[("failover", request)]));
+    view.settings.loop_wait = Duration::MAX;
+    let (decision, _) = decide(&view, &Memory::default());
+    assert!(matches!(decision.reason, Reason::AsksWhetherFailoverPossible), "TIM-8: {}", decision.reason);
+}
