@@ -32,7 +32,8 @@ impl HostPort {
     /// When there is no host, no usable port, or no port and no default.
     pub fn parse(text: &str, default_port: Option<u16>) -> Result<HostPort, InvalidAddress> {
         let (host, port) = split_host_port(text.trim(), default_port)?;
-        if host.is_empty() { Err(InvalidAddress::NoHost) } else { Ok(HostPort { host, port }) }
+        let address = HostPort { host, port };
+        if address.hosts().next().is_none() { Err(InvalidAddress::NoHost) } else { Ok(address) }
     }
 
     /// The individual hosts.
@@ -122,7 +123,7 @@ fn split_host_port(text: &str, default_port: Option<u16>) -> Result<(String, u16
     };
     let host = host.trim();
     let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
-    Ok((host.to_owned(), port))
+    Ok((host.trim().to_owned(), port))
 }
 
 #[cfg(test)]
@@ -152,6 +153,8 @@ mod tests {
             ("pg1:70000", InvalidAddress::Port("70000".into())),
             ("pg1:0", InvalidAddress::Port("0".into())),
             (":5432", InvalidAddress::NoHost),
+            (" , :5432", InvalidAddress::NoHost),
+            ("[ ]:5432", InvalidAddress::NoHost),
         ] {
             assert_eq!(HostPort::parse(text, None), Err(problem), "{text}");
         }
