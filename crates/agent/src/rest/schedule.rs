@@ -34,11 +34,19 @@ impl Schedule {
     }
 }
 
+/// A date, or a date and a time, and nothing else: the parser below would read past another zone. Years are those that
+/// members written in Python can hold.
 fn parse_local(text: &str) -> Option<DateTime> {
-    if text.len() <= "2030-01-02".len() {
-        return text.parse::<Date>().ok().map(|date| date.at(0, 0, 0, 0));
+    let (date, time) = text.split_once([' ', 'T', 't']).map_or((text, None), |(date, time)| (date, Some(time)));
+    let is_made_of = |text: &str, marks: &[u8]| text.bytes().all(|byte| byte.is_ascii_digit() || marks.contains(&byte));
+    if !is_made_of(date, b"-") || !time.is_none_or(|time| is_made_of(time, b":.,")) {
+        return None;
     }
-    text.parse().ok()
+    let local = match time {
+        Some(_) => text.parse().ok()?,
+        None => text.parse::<Date>().ok()?.at(0, 0, 0, 0),
+    };
+    (local.year() >= 1).then_some(local)
 }
 
 /// The text before the zone, and the zone when there is one.
@@ -61,15 +69,21 @@ fn split_offset(text: &str) -> (&str, Option<Offset>) {
     }
 }
 
+/// `+02`, `+2`, `+0230` or `+02:30`.
 fn parse_offset(text: &str) -> Option<Offset> {
     let (sign, digits) = text.split_at_checked(1)?;
-    let digits = digits.replace(':', "");
-    let (hours, minutes) = match digits.len() {
-        1 | 2 => (digits.as_str(), "0"),
-        4 => digits.split_at(2),
+    let number =
+        |digits: &[u8]| digits.iter().try_fold(0, |sum, digit| Some(sum * 10 + char::from(*digit).to_digit(10)?));
+    let (hours, minutes) = match digits.as_bytes() {
+        hours @ ([_] | [_, _]) => (number(hours)?, 0),
+        [hours @ .., b':', tens, ones] if hours.len() == 2 => (number(hours)?, number(&[*tens, *ones])?),
+        [a, b, tens, ones] => (number(&[*a, *b])?, number(&[*tens, *ones])?),
         _ => return None,
     };
-    let seconds = hours.parse::<u8>().map(i32::from).ok()? * 3600 + minutes.parse::<u8>().map(i32::from).ok()? * 60;
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let seconds = i32::try_from(hours * 3600 + minutes * 60).ok()?;
     Offset::from_seconds(if sign == "-" { -seconds } else { seconds }).ok()
 }
 
@@ -104,6 +118,15 @@ mod tests {
             ("2031-13-01T00:00Z", Err(InvalidSchedule::Unreadable)),
             ("2031-01-01T00:00+99", Err(InvalidSchedule::Unreadable)),
             ("é 2031+é", Err(InvalidSchedule::Unreadable)),
+            ("2031-01-01T00:00+1é1", Err(InvalidSchedule::Unreadable)),
+            ("2031-01-01T00:00+24:00", Err(InvalidSchedule::Unreadable)),
+            ("2031-01-01T00:00+00:60", Err(InvalidSchedule::Unreadable)),
+            ("2031-01-01T00:00+1:2", Err(InvalidSchedule::Unreadable)),
+            ("2031-01-01T00:00+05:00 +02", Err(InvalidSchedule::Unreadable)),
+            ("2031-01-01T00:00+05:00Z", Err(InvalidSchedule::Unreadable)),
+            ("-002031-01-01T00:00Z", Err(InvalidSchedule::Unreadable)),
+            ("0000-01-01T00:00Z", Err(InvalidSchedule::Unreadable)),
+            ("20310101T1000Z", Ok("2031-01-01T10:00:00+00:00")),
         ] {
             let read = Schedule::parse(text);
             assert_eq!(read.as_ref().map(|schedule| schedule.text.as_str()).map_err(|error| *error), want, "{text:?}");
