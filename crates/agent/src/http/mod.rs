@@ -176,6 +176,12 @@ impl Target {
             Some("https") => true,
             Some(_) | None => return Err(invalid()),
         };
+        let address = uri.authority().map_or("", |authority| authority.as_str());
+        let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
+        let names_port = address.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && !port.ends_with(']'));
+        if names_port && uri.port_u16().is_none() {
+            return Err(invalid()); // The default port would be another program's.
+        }
         let host = uri.host().map(|host| host.trim_start_matches('[').trim_end_matches(']').to_owned());
         Ok(Target {
             url: url.to_owned(),
@@ -253,7 +259,16 @@ mod tests {
             let target = Target::parse(url).unwrap();
             assert_eq!((target.authority().as_str(), target.path_and_query.as_str()), (authority, path), "{url}");
         }
-        for bad in ["", "n1:8008/patroni", "ftp://n1/", "http://", "http:///x", "http://n 1/"] {
+        for bad in [
+            "",
+            "n1:8008/patroni",
+            "ftp://n1/",
+            "http://",
+            "http:///x",
+            "http://n 1/",
+            "http://n1:99999/",
+            "http://n1:x/",
+        ] {
             assert!(matches!(Target::parse(bad), Err(HttpError::Url { .. })), "{bad:?}");
         }
     }
