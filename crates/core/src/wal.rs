@@ -90,7 +90,8 @@ impl FromStr for Timeline {
     type Err = InvalidWalText;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number: Option<u32> = text.trim().parse().ok();
+        let digits = Some(text.trim()).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let number: Option<u32> = digits.and_then(|digits| digits.parse().ok());
         number.and_then(Timeline::new).ok_or_else(|| InvalidWalText::Timeline(text.to_owned()))
     }
 }
@@ -116,7 +117,9 @@ mod tests {
 
     #[test]
     fn a_timeline_is_never_zero() {
-        assert!("0".parse::<Timeline>().is_err());
+        for bad in ["0", "", "+1", "-1", "4294967296"] {
+            assert!(bad.parse::<Timeline>().is_err(), "{bad:?}");
+        }
         assert_eq!("7".parse::<Timeline>().unwrap().next().get(), 8);
     }
 }

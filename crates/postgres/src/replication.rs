@@ -120,7 +120,9 @@ fn odd_answer(server: &ConnInfo, question: &str) -> SqlError {
     SqlError::Protocol { target: server.to_string(), problem: format!("an answer to {question} that makes no sense") }
 }
 
-/// Reads a history file: a timeline, where it ended, and why, on each line that is no comment.
+/// Reads a history file: a timeline, where it ended, and why, on each line that is no comment. `None` for what the
+/// server would refuse too: a line of another form, or timelines that do not rise. The positions may stay or even fall,
+/// when recovery ended at a target before the switch that it was to follow.
 pub(crate) fn parse_history(text: &str) -> Option<History> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let parse = |line: &str| {
@@ -133,7 +135,8 @@ pub(crate) fn parse_history(text: &str) -> Option<History> {
             new_leader: None,
         })
     };
-    lines.map(parse).collect::<Option<Vec<_>>>().map(|lines| History { lines })
+    let lines = lines.map(parse).collect::<Option<Vec<_>>>()?;
+    lines.is_sorted_by(|one, next| one.timeline < next.timeline).then_some(History { lines })
 }
 
 #[cfg(test)]
@@ -149,5 +152,9 @@ mod tests {
         assert_eq!((history.lines[1].timeline.get(), history.lines[1].lsn), (2, Lsn(0x500_0000)));
         assert!(parse_history("x\t0/1\t\n").is_none());
         assert!(parse_history("1\n").is_none());
+        for timelines in ["2\t0/1\n1\t0/2\n", "1\t0/1\n1\t0/2\n"] {
+            assert!(parse_history(timelines).is_none(), "INV-S23: {timelines:?}");
+        }
+        assert!(parse_history("1\t0/5\t\n2\t0/3\tbefore the switch\n").is_some(), "recovery to a point in time");
     }
 }
