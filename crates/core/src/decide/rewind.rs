@@ -109,15 +109,24 @@ pub fn judge(facts: &DivergenceFacts) -> Divergence {
     } else if local.timeline == leader_timeline {
         false
     } else {
-        match history.iter().find(|(timeline, _)| *timeline == local.timeline) {
+        match last_common(local.timeline, history) {
             None => true, // Missing or jumped over: the leader does not descend from it.
-            Some((_, switch)) => match local.was {
-                LocalRole::Standby => local.lsn > *switch,
-                LocalRole::FormerPrimary { checkpoint_end } => local.lsn >= *switch || checkpoint_end != Some(*switch),
+            Some(switch) => match local.was {
+                LocalRole::Standby => local.lsn > switch,
+                LocalRole::FormerPrimary { checkpoint_end } => local.lsn >= switch || checkpoint_end != Some(switch),
             },
         }
     };
     if diverged && !leaves_out(Mutant::NeverDiverged) { Divergence::Diverged } else { Divergence::SameHistory }
+}
+
+/// Up to where a leader with this history has the WAL of `timeline`; `None` when it does not descend from it.
+///
+/// Mostly that is where `timeline` ended. But a server that was recovered to a target before that end, while it followed a
+/// later timeline, left that one at an earlier position than it began.
+fn last_common(timeline: Timeline, history: &[(Timeline, Lsn)]) -> Option<Lsn> {
+    let at = history.iter().position(|(ended, _)| *ended == timeline)?;
+    history[at..].iter().map(|(_, switch)| *switch).min()
 }
 
 /// The switch points of a leader's `history` lines, for [`DivergenceFacts`].
@@ -262,5 +271,13 @@ mod tests {
             leader_history: vec![(timeline(1), Lsn(100))],
         };
         assert_eq!(judge(&jumped), Diverged, "RWD-5: a timeline that the leader's history jumps over");
+        for (lsn, want) in [(70, SameHistory), (71, Diverged), (100, Diverged)] {
+            let recovered = DivergenceFacts::Known {
+                local: LocalPosition { timeline: timeline(1), lsn: Lsn(lsn), was: LocalRole::Standby },
+                leader_timeline: timeline(3),
+                leader_history: vec![(timeline(1), Lsn(100)), (timeline(2), Lsn(70))],
+            };
+            assert_eq!(judge(&recovered), want, "RWD-6: at {lsn}; the leader was recovered to 70, before the switch");
+        }
     }
 }
