@@ -10,5 +10,7 @@ pub mod explain;
 pub mod json;
 pub mod mutant;
 pub mod names;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod time;
 pub mod wal;

@@ -154,7 +154,7 @@ impl Instance {
 }
 
 /// Reads the last report, such as `12345/67890 kB (18%), 0/1 tablespace`.
-fn parse_progress(text: &str) -> Option<CloneProgress> {
+pub(crate) fn parse_progress(text: &str) -> Option<CloneProgress> {
     let report = text.rsplit(['\r', '\n']).find(|line| line.contains(" kB ("))?;
     let (numbers, _) = report.trim_start().split_once(" kB")?;
     let (done, total) = numbers.split_once('/')?;

@@ -43,7 +43,7 @@ impl ClusterState {
     }
 
     /// All states in the order of their numbers in the file.
-    const ALL: [ClusterState; 7] = [
+    pub(crate) const ALL: [ClusterState; 7] = [
         ClusterState::StartingUp,
         ClusterState::ShutDown,
         ClusterState::ShutDownInRecovery,
@@ -157,7 +157,7 @@ pub(crate) fn quick_look(data_dir: &Path) -> Option<QuickLook> {
 /// `ControlFileData` begins, in the order and alignment of the machine: system_identifier u64, pg_control_version u32,
 /// catalog_version_no u32, state i32, time i64, checkPoint u64, and its copy: redo u64, ThisTimeLineID u32. Versions
 /// 13 to 18 share this.
-fn decode_head(head: &[u8; 64]) -> Option<QuickLook> {
+pub(crate) fn decode_head(head: &[u8; 64]) -> Option<QuickLook> {
     let bytes4 = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
     let bytes8 = |at: usize| head.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_ne_bytes);
     if !(1300..1900).contains(&bytes4(8)?) {

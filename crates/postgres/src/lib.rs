@@ -27,6 +27,8 @@ mod monitor;
 mod operate;
 mod parameters;
 mod process;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod recovery;
 mod replication;
 mod rewind;

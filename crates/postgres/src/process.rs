@@ -201,7 +201,7 @@ impl PidFile {
         PidFile::parse(&fs::read_to_string(data_dir.join("postmaster.pid")).ok()?)
     }
 
-    fn parse(text: &str) -> Option<PidFile> {
+    pub(crate) fn parse(text: &str) -> Option<PidFile> {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         Some(PidFile {
             pid: lines.first()?.parse().ok().filter(|pid| *pid != 0 && *pid != i32::MIN)?,
@@ -378,9 +378,9 @@ fn process_start_epoch(start_ticks: u64) -> Option<i64> {
 }
 
 /// The parts of `/proc/PID/stat` that matter.
-struct Stat {
-    parent: i32,
-    start_ticks: u64,
+pub(crate) struct Stat {
+    pub(crate) parent: i32,
+    pub(crate) start_ticks: u64,
 }
 
 impl Stat {
@@ -389,7 +389,7 @@ impl Stat {
     }
 
     /// The second field is the name in parentheses, which may hold anything; counting starts behind the last one.
-    fn parse(text: &str) -> Option<Stat> {
+    pub(crate) fn parse(text: &str) -> Option<Stat> {
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         Some(Stat { parent: fields.get(1)?.parse().ok()?, start_ticks: fields.get(19)?.parse().ok()? })

@@ -50,7 +50,7 @@ impl Instance {
 }
 
 /// The `--name=value` arguments of the last start: `/…/postgres "-D" "/data" "--port=5432"`.
-fn parse_opts(text: &str) -> Vec<(String, String)> {
+pub(crate) fn parse_opts(text: &str) -> Vec<(String, String)> {
     let quoted = text.split('"').skip(1).step_by(2);
     let pairs = quoted.filter_map(|argument| argument.strip_prefix("--")?.split_once('='));
     pairs.map(|(name, value)| (name.replace('-', "_"), value.to_owned())).collect()

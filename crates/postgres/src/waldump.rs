@@ -19,10 +19,10 @@ const PAGE_BYTES: u64 = 8192;
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
-    lsn: Lsn,
-    prev: Lsn,
-    bytes: u64,
-    description: String,
+    pub(crate) lsn: Lsn,
+    pub(crate) prev: Lsn,
+    pub(crate) bytes: u64,
+    pub(crate) description: String,
 }
 
 impl Instance {
@@ -86,7 +86,7 @@ impl Instance {
 }
 
 /// `rmgr: XLOG len (rec/tot): 114/ 114, tx: 0, lsn: 0/03000028, prev 0/02000110, desc: CHECKPOINT_SHUTDOWN redo …`
-fn parse_record(line: &str) -> Option<Record> {
+pub(crate) fn parse_record(line: &str) -> Option<Record> {
     let after = |mark: &str| line.split_once(mark).map(|(_, rest)| rest.trim_start());
     let word = |text: &str| text.split([',', ' ', ';']).next().map(str::to_owned);
     line.starts_with("rmgr:").then_some(())?;
@@ -102,7 +102,7 @@ fn parse_record(line: &str) -> Option<Record> {
 /// The end of valid WAL, named in the error about what follows it. The words differ between versions:
 /// `invalid record length at 0/30000A0: wanted 24, got 0` up to 15, `… expected at least 24, got 0` from 16 on, and there
 /// are other kinds of rubbish that may follow.
-fn end_from_error(text: &str) -> Option<Lsn> {
+pub(crate) fn end_from_error(text: &str) -> Option<Lsn> {
     const KINDS: [&str; 5] = [
         "invalid record length at ",
         "record with incorrect prev-link ",
@@ -118,7 +118,7 @@ fn end_from_error(text: &str) -> Option<Lsn> {
 }
 
 /// Records are padded to eight bytes. One that goes over a page boundary has a header in between, and is not guessed.
-fn end_within_page(record: &Record) -> Option<Lsn> {
+pub(crate) fn end_within_page(record: &Record) -> Option<Lsn> {
     let end = record.lsn.0.checked_add(record.bytes)?.checked_next_multiple_of(8)?;
     (record.lsn.0 / PAGE_BYTES == end / PAGE_BYTES).then_some(Lsn(end))
 }

@@ -21,6 +21,8 @@ mod client;
 mod duty;
 mod kill;
 mod process;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod protocol;
 mod server;
 mod shelter;

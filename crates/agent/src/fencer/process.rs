@@ -113,7 +113,7 @@ fn without_deleted(link: &[u8]) -> &[u8] {
 }
 
 /// Reads `PID (name) state parent ... start ...`. The name may itself hold spaces and parentheses.
-fn parse_stat(text: &[u8]) -> Option<Stat> {
+pub(super) fn parse_stat(text: &[u8]) -> Option<Stat> {
     let name_end = text.iter().rposition(|byte| *byte == b')')?;
     let mut fields = str::from_utf8(text.get(name_end + 1..)?).ok()?.split_ascii_whitespace();
     let state = fields.next()?;

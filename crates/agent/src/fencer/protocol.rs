@@ -200,7 +200,7 @@ impl fmt::Display for State {
 }
 
 impl Refusal {
-    const ALL: [(Refusal, &str); 5] = [
+    pub(super) const ALL: [(Refusal, &str); 5] = [
         (Refusal::DeadlinePassed, "deadline-passed"),
         (Refusal::NoSuchProcess, "no-such-process"),
         (Refusal::OtherDataDirectory, "other-data-directory"),

@@ -205,6 +205,13 @@ impl Target {
     }
 }
 
+/// Where a request to `url` goes, and what it asks for there.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn target_of(url: &str) -> Option<(String, String)> {
+    let target = Target::parse(url).ok()?;
+    Some((target.authority(), target.path_and_query))
+}
+
 /// Connects to the first address of the host that accepts. The deadline is the caller's.
 async fn connect(target: &Target) -> Result<TcpStream, HttpError> {
     let failed = |source| HttpError::Connect { authority: target.authority(), source };

@@ -33,7 +33,7 @@ pub struct AllowList {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Network {
+pub(super) struct Network {
     address: IpAddr,
     prefix: u8,
 }
@@ -83,7 +83,7 @@ impl Network {
         Network { address, prefix }
     }
 
-    fn parse(text: &str) -> Option<Network> {
+    pub(super) fn parse(text: &str) -> Option<Network> {
         let text = text.trim();
         let Some((address, prefix)) = text.split_once('/') else {
             return text.parse().ok().map(Network::host);
@@ -93,7 +93,7 @@ impl Network {
         Some(Network { prefix, ..whole })
     }
 
-    fn contains(self, address: IpAddr) -> bool {
+    pub(super) fn contains(self, address: IpAddr) -> bool {
         let same = |a: u128, b: u128, width: u8| {
             let ignored = u32::from(width - self.prefix);
             a.checked_shr(ignored).unwrap_or(0) == b.checked_shr(ignored).unwrap_or(0)

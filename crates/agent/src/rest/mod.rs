@@ -19,6 +19,8 @@ mod health;
 mod metrics;
 mod modes;
 mod operations;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod query;
 mod reply;
 mod route;

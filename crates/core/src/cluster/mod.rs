@@ -7,6 +7,8 @@
 mod failover;
 mod history;
 mod member;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub(crate) mod shared;
 mod status;
 mod sync;

@@ -19,6 +19,8 @@ mod load;
 mod local;
 mod options;
 mod patch;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod report;
 mod schema;
 mod secret;

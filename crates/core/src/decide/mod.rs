@@ -15,6 +15,8 @@ pub mod effect;
 pub mod follow;
 pub mod memory;
 pub mod peers;
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 pub mod reason;
 pub mod rewind;
 pub mod slots;

@@ -6,6 +6,8 @@
 mod login;
 mod tls;
 mod wire;
+#[cfg(any(test, fuzzing))]
+pub(crate) use wire::properties as wire_properties;
 
 use std::io;
 use std::str::FromStr;

@@ -123,6 +123,68 @@ pub(super) fn texts(body: &[u8]) -> impl Iterator<Item = &str> {
     body.split(|byte| *byte == 0).filter_map(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty())
 }
 
+/// What holds for any bytes that a server sends.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod properties {
+    use super::*;
+
+    /// What came out of a stream.
+    #[derive(Debug, PartialEq)]
+    struct Received {
+        /// Tags and bodies.
+        messages: Vec<(u8, Bytes)>,
+        /// What was not taken.
+        rest: Vec<u8>,
+        /// It is known to begin no message.
+        is_broken: bool,
+    }
+
+    /// The same messages come out of a stream however it is cut, and nothing of it is lost: `cuts` are the lengths of
+    /// the pieces, over and over.
+    pub(crate) fn stream(bytes: &[u8], cuts: &[u8]) {
+        let whole = receive([bytes]);
+        let mut rest = bytes;
+        let pieces = cuts.iter().cycle().map_while(|cut| {
+            let (piece, after) = rest.split_at(usize::from(*cut).max(1).min(rest.len()));
+            rest = after;
+            (!piece.is_empty()).then_some(piece)
+        });
+        let cut = receive(pieces.collect::<Vec<_>>());
+        if !cuts.is_empty() {
+            assert_eq!(cut, whole);
+        }
+        let taken: usize = whole.messages.iter().map(|(_, body)| body.len() + 5).sum();
+        assert_eq!([&bytes[..taken], &whole.rest[..]].concat(), bytes, "nothing is lost");
+    }
+
+    fn receive<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Received {
+        let mut received = BytesMut::new();
+        let (mut messages, mut is_broken) = (Vec::new(), false);
+        for piece in pieces {
+            received.extend_from_slice(piece);
+            while !is_broken {
+                match take_message(&mut received) {
+                    Ok(Some(message)) => messages.push((message.tag, message.body)),
+                    Ok(None) => break,
+                    Err(_) => is_broken = true,
+                }
+            }
+        }
+        Received { messages, rest: received.to_vec(), is_broken }
+    }
+
+    /// The body of any message is a row, an error and texts, or is refused; a row holds no more than its message.
+    pub(crate) fn bodies(body: &[u8]) {
+        if let Some(row) = columns(Bytes::copy_from_slice(body)) {
+            let bytes: usize = row.iter().flatten().map(Bytes::len).sum();
+            assert!(2 + 4 * row.len() + bytes <= body.len(), "{row:?} out of {body:?}");
+        }
+        let error = server_error(body);
+        assert!(error.code().is_some() && !error.to_string().is_empty());
+        assert!(texts(body).all(|text| !text.is_empty() && !text.contains('\0')));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,15 +216,5 @@ mod tests {
         assert!(error.is_cannot_connect_now());
         assert_eq!(error.to_string(), "FATAL: the database system is starting up (SQLSTATE 57P03)");
         assert_eq!(server_error(b"").code(), Some("XX000"));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_input_is_too_odd(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
-            let mut stream = BytesMut::from(&bytes[..]);
-            while let Ok(Some(_)) = take_message(&mut stream) {}
-            let _ = server_error(&bytes);
-            let _ = columns(Bytes::from(bytes));
-        }
     }
 }

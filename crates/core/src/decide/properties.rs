@@ -1,0 +1,590 @@
+//! The decision core: any view and memory give a decision, and what no decision may ask for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
+use super::memory::Backoff;
+use super::peers::{PeerAnswer, PeerPoll, PeerStatus};
+use super::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRole, judge, switch_points};
+use super::view::{
+    ActionKind, Control, DataDir, Facts, Finished, Lease, Outcome, OwnTags, Postgres, RecoveryDiff, RunningAction,
+    Settings, Store, View,
+};
+use super::{CheckpointState, Decision, DemoteMode, Effect, Memory, RewindState, StartAs, decide};
+use crate::cluster::properties::{history, raw_key, rises};
+use crate::cluster::{Cluster, MemberRole, PostgresState, RawKey, Revision};
+use crate::names::MemberName;
+use crate::properties::choices::Choices;
+use crate::time::{BootInstant, WallTime};
+use crate::wal::{Lsn, Timeline};
+
+/// A few decisions in a row, each with the memory of the one before (INV-S26).
+pub fn decisions(choices: &mut Choices<'_>) {
+    let mut memory = if choices.rarely(3) { any_memory(choices) } else { Memory::default() };
+    for _ in 0..4 {
+        let view = any_view(choices);
+        let (decision, next) = decide(&view, &memory);
+        let (again, next_again) = decide(&view.clone(), &memory.clone());
+        assert_eq!(decision, again, "INV-S26: the same input gives the same decision");
+        assert_eq!(next, next_again, "INV-S26: the same input is remembered in the same way");
+        assert_allowed(&view, &decision);
+        memory = next;
+        if choices.is_exhausted() {
+            break;
+        }
+    }
+}
+
+/// What holds for each decision alone, whatever the view.
+fn assert_allowed(view: &View, decision: &Decision) {
+    let context = || format!("{decision:#?}\nin {view:#?}");
+    assert!(!decision.reason.rules().is_empty() && !decision.reason.to_string().is_empty(), "{}", context());
+    let epoch = match &view.lease {
+        Lease::Held { epoch, .. } => Some(*epoch),
+        Lease::None | Lease::NotOurs { .. } => None,
+    };
+    assert_eq!(decision.epoch, epoch, "INV-S28: {}", context());
+    if let Some(wake_at) = decision.wake_at {
+        assert!(wake_at > view.now || view.settings.loop_wait.is_zero(), "wakes in the past: {}", context());
+    }
+    if let Some(deadline) = view.lease.demote_at().filter(|deadline| *deadline > view.now) {
+        assert!(decision.wake_at.is_some_and(|wake_at| wake_at <= deadline), "CYC-22: {}", context());
+    }
+    let actions = decision.effects.iter().filter(|effect| is_action(effect)).count();
+    let ends_with_it = decision.effects.last().is_some_and(is_action);
+    assert!(actions == 0 || (actions == 1 && ends_with_it), "ASY-7, INV-S13: {}", context());
+    for effect in &decision.effects {
+        if let Err(rule) = allows(view, effect) {
+            panic!("{rule}: {}", context());
+        }
+    }
+}
+
+fn is_action(effect: &Effect) -> bool {
+    match effect {
+        Effect::Bootstrap
+        | Effect::Clone { .. }
+        | Effect::Start(_)
+        | Effect::Promote
+        | Effect::Demote { .. }
+        | Effect::StopImmediately
+        | Effect::RestartForUpstream { .. }
+        | Effect::CrashRecover
+        | Effect::CheckDivergence { .. }
+        | Effect::Rewind { .. }
+        | Effect::Checkpoint => true,
+        Effect::Acquire
+        | Effect::Adopt
+        | Effect::Release
+        | Effect::StoreSystemId { .. }
+        | Effect::StoreConfig
+        | Effect::RewriteFailover { .. }
+        | Effect::StoreHistory(_)
+        | Effect::ClearInitialize { .. }
+        | Effect::PollPeers(_)
+        | Effect::CancelAction
+        | Effect::ReloadUpstream { .. }
+        | Effect::ResumeReplay
+        | Effect::Exit { .. } => false,
+    }
+}
+
+/// Whether this effect may be decided in this view; if not, the rule that it breaks.
+fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
+    let cluster = match &view.store {
+        Store::Current(cluster) => Some(cluster),
+        Store::Lost { .. } => None,
+    };
+    let is_primary = view.postgres.is_primary();
+    let led_by_me = cluster.is_some_and(|cluster| cluster.is_led_by(&view.me));
+    let paused = view.settings.paused;
+    let require = |holds: bool, rule: &'static str| if holds { Ok(()) } else { Err(rule) };
+    let without_store = matches!(effect, Effect::Demote { mode: DemoteMode::Offline, .. } | Effect::CancelAction);
+    require(cluster.is_some() || without_store, "DCSF: without a store only the lease counts")?;
+    let not_me = |name: &MemberName, rule| require(*name != view.me, rule);
+    match effect {
+        Effect::Acquire => {
+            require(cluster.is_some_and(|cluster| cluster.is_unlocked()), "DCS-1: the key is free")?;
+            require(!view.settings.standby_cluster, "INV-S25: nobody leads a standby cluster")?;
+            require(!view.tags.nofailover || is_primary, "INV-S24: never by itself")
+        }
+        Effect::Promote => {
+            require(view.lease.is_safe(view.now), "INV-S3: with time left on the lease")?;
+            require(!view.settings.standby_cluster, "INV-S25: nobody is promoted in a standby cluster")
+        }
+        Effect::Start(StartAs::Primary) => {
+            require(view.lease.is_safe(view.now), "INV-S2: with time left on the lease")?;
+            require(!paused, "INV-S14: nothing is started in pause")
+        }
+        Effect::Release => {
+            require(!is_primary || paused, "INV-S12: whoever gives up the key does not accept writes")?;
+            require(led_by_me || view.lease.is_exclusive(view.now), "DCS-3: what is released is held")
+        }
+        Effect::Clone { source, wipe } => {
+            let allowed = view.settings.wipe_on_divergence || view.settings.wipe_on_rewind_failure;
+            require(*wipe || view.data_dir == DataDir::Empty, "INV-S11: an empty directory")?;
+            require(!wipe || allowed, "INV-S11: only with leave")?;
+            require(!led_by_me && !is_primary, "INV-S11: never by the owner, never under a primary")?;
+            not_me(source, "BOO-5: a copy of somebody else")
+        }
+        Effect::Bootstrap => {
+            require(view.data_dir == DataDir::Empty && !view.postgres.alive, "BOO-1: into an empty directory")?;
+            require(view.may_bootstrap && !view.tags.nofailover && !paused, "BOO-1: who may")?;
+            let is_new = |cluster: &Arc<Cluster>| cluster.is_unlocked() && cluster.initialize.system_id().is_none();
+            require(cluster.is_some_and(is_new), "BOO-1: no cluster yet")
+        }
+        Effect::StopImmediately => require(!paused, "INV-S14: nothing is stopped in pause"),
+        Effect::Demote { mode, upstream } => {
+            let by_request = *mode == DemoteMode::Graceful;
+            require(!paused || by_request, "INV-S14: nothing is stopped in pause")?;
+            require(upstream.as_ref() != Some(&view.me), "INV-S22: nobody follows itself")
+        }
+        Effect::Start(StartAs::Standby { upstream })
+        | Effect::ReloadUpstream { upstream }
+        | Effect::RestartForUpstream { upstream } => {
+            require(upstream.as_ref() != Some(&view.me), "INV-S22: nobody follows itself")
+        }
+        Effect::CheckDivergence { leader: source } => not_me(source, "RWD-3: compared with somebody else"),
+        Effect::Rewind { source } => {
+            not_me(source, "RWD-9: from somebody else")?;
+            let source = cluster.and_then(|cluster| cluster.members.get(source));
+            let is_ready = source.is_some_and(|member| {
+                member.role() == Some(MemberRole::Primary) && !member.lacks_checkpoint_after_promote()
+            });
+            require(is_ready, "INV-S21: from a primary that has made its checkpoint")
+        }
+        Effect::StoreHistory(history) => require(rises(history), "INV-S23: the timelines rise"),
+        Effect::StoreSystemId { .. } => {
+            let has_none = cluster.is_some_and(|cluster| cluster.initialize.system_id().is_none());
+            require(has_none, "INV-S10: a cluster keeps its system identifier")
+        }
+        Effect::PollPeers(members) => {
+            require(!members.is_empty() && !members.contains(&view.me), "PEER-1: others are asked")
+        }
+        Effect::Adopt
+        | Effect::StoreConfig
+        | Effect::RewriteFailover { .. }
+        | Effect::ClearInitialize { .. }
+        | Effect::CancelAction
+        | Effect::ResumeReplay
+        | Effect::CrashRecover
+        | Effect::Checkpoint
+        | Effect::Exit { .. } => Ok(()),
+    }
+}
+
+/// Where two histories part (RWD-5…7): a server that is farther than another one has not diverged less.
+pub fn divergence(choices: &mut Choices<'_>) {
+    let leader = history(choices);
+    let leader_timeline = leader.next_timeline();
+    let local_timeline = timeline(choices);
+    let at = |lsn: u64| DivergenceFacts::Known {
+        local: LocalPosition { timeline: local_timeline, lsn: Lsn(lsn), was: LocalRole::Standby },
+        leader_timeline,
+        leader_history: switch_points(&leader.lines),
+    };
+    let (one, other) = (choices.number(), choices.number());
+    let (near, far) = (judge(&at(one.min(other))), judge(&at(one.max(other))));
+    assert!(near == super::rewind::Divergence::SameHistory || near == far, "{near:?} at {one}, {far:?} at {other}");
+    let later = leader.lines.iter().filter(|line| line.timeline >= local_timeline);
+    let has_all = later.clone().all(|line| Lsn(one.min(other)) <= line.lsn);
+    if near == super::rewind::Divergence::SameHistory && local_timeline < leader_timeline {
+        assert!(later.count() > 0 && has_all, "RWD-5, RWD-6: the leader has what was replayed here");
+    }
+    if local_timeline > leader_timeline {
+        assert_eq!(near, super::rewind::Divergence::Diverged, "RWD-5: a timeline that the leader does not have");
+    }
+}
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const SYSTEM_ID: &str = "7710485511011361242";
+
+fn name(choices: &mut Choices<'_>) -> MemberName {
+    choices.one_of(&NAMES).parse().expect("a member name")
+}
+
+fn seconds(choices: &mut Choices<'_>) -> Duration {
+    if choices.rarely(30) {
+        return choices.one_of(&[
+            Duration::ZERO,
+            Duration::MAX,
+            Duration::from_secs(u64::MAX),
+            Duration::from_nanos(1),
+        ]);
+    }
+    Duration::from_secs(choices.one_of(&[10, 30, 1, 5, 20, 300, 29, 3600]))
+}
+
+/// Around the present, which is at 1000 seconds.
+fn instant(choices: &mut Choices<'_>) -> BootInstant {
+    if choices.rarely(40) {
+        return BootInstant(choices.one_of(&[Duration::ZERO, Duration::MAX]));
+    }
+    BootInstant(Duration::from_millis(1_000_000 - 45_000 + u64::from(choices.byte()) * 200))
+}
+
+fn lsn(choices: &mut Choices<'_>) -> Lsn {
+    if choices.rarely(20) { Lsn(choices.number()) } else { Lsn(choices.one_of(&[1000, 1001, 999, 0, 5_000_000])) }
+}
+
+fn timeline(choices: &mut Choices<'_>) -> Timeline {
+    let number = if choices.rarely(20) { u32::MAX } else { choices.one_of(&[1, 2, 3, 4]) };
+    Timeline::new(number).unwrap_or(Timeline::FIRST)
+}
+
+fn role(choices: &mut Choices<'_>) -> MemberRole {
+    use MemberRole::*;
+    choices.one_of(&[Replica, Primary, Demoted, Promoted, Uninitialized, StandbyLeader])
+}
+
+fn action(choices: &mut Choices<'_>) -> ActionKind {
+    use ActionKind::*;
+    choices.one_of(&[
+        Promote,
+        Start,
+        Demote,
+        Bootstrap,
+        Clone,
+        Stop,
+        CrashRecovery,
+        CheckDivergence,
+        Rewind,
+        ChangeUpstream,
+        Checkpoint,
+    ])
+}
+
+fn member_record(choices: &mut Choices<'_>, name: &str) -> String {
+    if choices.rarely(16) {
+        return choices.one_of(&["", "[]", "{}", "postgres://h:1/x?application_name=http://h:2/patroni"]).to_owned();
+    }
+    let mut record = serde_json::json!({
+        "conn_url": format!("postgres://{name}:5432/postgres"),
+        "state": choices.one_of(&["running", "stopped", "starting"]),
+        "role": choices.one_of(&["replica", "primary", "master", "demoted"]),
+        "xlog_location": lsn(choices).0,
+        "timeline": timeline(choices).get(),
+    });
+    if !choices.rarely(6) {
+        record["api_url"] = format!("http://{name}:8008/patroni").into();
+    }
+    if choices.rarely(4) {
+        record["tags"] = serde_json::json!({
+            choices.one_of(&["nofailover", "clonefrom", "replicatefrom", "failover_priority"]):
+                choices.one_of(&[serde_json::json!(true), 0.into(), "a".into(), "b".into(), "c".into()]),
+        });
+    }
+    if choices.rarely(5) {
+        record["checkpoint_after_promote"] = false.into();
+    }
+    record.to_string()
+}
+
+fn any_cluster(choices: &mut Choices<'_>) -> Cluster {
+    let revision = |choices: &mut Choices<'_>| Revision(i64::from(choices.byte() % 8));
+    let mut keys: Vec<(String, String)> = Vec::new();
+    let mut put = |key: &str, value: String| keys.push((key.to_owned(), value));
+    for name in NAMES {
+        if !choices.rarely(5) {
+            put(&format!("members/{name}"), member_record(choices, name));
+        }
+    }
+    match choices.byte() % 8 {
+        0 | 1 => {}
+        2 => put("leader", choices.text()),
+        _ => put("leader", choices.one_of(&NAMES).to_owned()),
+    }
+    if !choices.rarely(5) {
+        put(
+            "initialize",
+            choices.one_of(&[SYSTEM_ID, SYSTEM_ID, SYSTEM_ID, "", "x", "7710485511011361243"]).to_owned(),
+        );
+    }
+    if !choices.rarely(5) {
+        put("config", r#"{"ttl":30}"#.to_owned());
+    }
+    if !choices.rarely(4) {
+        put("status", format!("{{\"optime\":{}}}", lsn(choices).0));
+    }
+    if choices.rarely(3) {
+        put("history", history(choices).to_value());
+    }
+    if choices.rarely(3) {
+        let member = |choices: &mut Choices<'_>| choices.one_of(&["null", "\"a\"", "\"b\"", "\"c\"", "\"d\""]);
+        let at = choices.one_of(&["null", "\"2027-01-15T08:00:00Z\"", "\"2027-01-15T07:59:50Z\"", "\"soon\""]);
+        let (leader, candidate) = (member(choices), member(choices));
+        put("failover", format!("{{\"leader\":{leader},\"member\":{candidate},\"scheduled_at\":{at}}}"));
+    }
+    if choices.rarely(6) {
+        let sync = serde_json::json!({"leader": choices.one_of(&NAMES), "sync_standby": choices.one_of(&NAMES)});
+        put("sync", sync.to_string());
+    }
+    if choices.rarely(6) {
+        put("failsafe", format!("{{\"{}\":\"http://x\"}}", choices.one_of(&NAMES)));
+    }
+    for key in [INTENT_KEY, INTENT_ALIVE_KEY] {
+        if choices.rarely(6) {
+            put(&format!("x/{key}"), choices.one_of(&NAMES).to_owned());
+        }
+    }
+    let at = revision(choices);
+    let with_revisions = |(suffix, value): (String, String)| {
+        let (create_revision, mod_revision) = (revision(choices), revision(choices));
+        RawKey { create_revision, mod_revision, ..raw_key(&suffix, value.as_bytes()) }
+    };
+    Cluster::from_keys(at, keys.into_iter().map(with_revisions).collect::<Vec<_>>())
+}
+
+fn any_facts(choices: &mut Choices<'_>, in_recovery: bool) -> Facts {
+    Facts {
+        in_recovery,
+        position: lsn(choices),
+        replayed: lsn(choices),
+        timeline: (!choices.rarely(8)).then(|| timeline(choices)),
+        streaming: choices.flag(),
+        replay_paused: choices.rarely(8),
+        history: choices.maybe(history),
+        checkpointed: !choices.rarely(4),
+    }
+}
+
+fn any_postgres(choices: &mut Choices<'_>) -> Postgres {
+    use PostgresState::*;
+    let role = role(choices);
+    let alive = !choices.rarely(3);
+    let usual = if alive { [Running, Running, Starting, Restarting] } else { [Stopped, Crashed, StartFailed, Stopped] };
+    let state = if choices.rarely(20) { choices.one_of(&PostgresState::ALL) } else { choices.one_of(&usual) };
+    let in_recovery = (role != MemberRole::Primary) != choices.rarely(10);
+    let control = |choices: &mut Choices<'_>| Control {
+        state: choices.one_of(&[
+            ControlState::InProduction,
+            ControlState::ShutDown,
+            ControlState::ShutDownInRecovery,
+            ControlState::InArchiveRecovery,
+            ControlState::ShuttingDown,
+            ControlState::InCrashRecovery,
+            ControlState::Other,
+        ]),
+        rewind_possible: !choices.flag(),
+        has_signal_file: choices.flag(),
+        has_backup_label: choices.rarely(5),
+        checkpoint: choices.maybe(lsn),
+    };
+    Postgres {
+        state,
+        role,
+        alive,
+        starting_since: choices.maybe(instant),
+        facts: (alive && !choices.rarely(4)).then(|| any_facts(choices, in_recovery)),
+        control: (!alive && !choices.rarely(5)).then(|| control(choices)),
+        managed: !choices.rarely(4),
+        recovery: choices.one_of(&[
+            RecoveryDiff::Same,
+            RecoveryDiff::Unknown,
+            RecoveryDiff::Reload,
+            RecoveryDiff::Restart,
+        ]),
+    }
+}
+
+fn any_settings(choices: &mut Choices<'_>) -> Settings {
+    let plain = !choices.rarely(3);
+    let time = |choices: &mut Choices<'_>, usual| if plain { Duration::from_secs(usual) } else { seconds(choices) };
+    Settings {
+        ttl: time(choices, 30),
+        loop_wait: time(choices, 10),
+        retry_timeout: time(choices, 10),
+        maximum_lag_on_failover: if plain { 1_048_576 } else { choices.number() },
+        check_timeline: choices.rarely(4),
+        primary_start_timeout: if choices.rarely(4) { seconds(choices) } else { Duration::ZERO },
+        primary_race_backoff: if choices.rarely(4) { seconds(choices) } else { Duration::ZERO },
+        paused: choices.rarely(4),
+        synchronous: choices.rarely(8),
+        standby_cluster: choices.rarely(8),
+        failsafe_mode: choices.rarely(8),
+        use_pg_rewind: !choices.flag(),
+        wipe_on_rewind_failure: choices.rarely(4),
+        wipe_on_divergence: choices.rarely(4),
+    }
+}
+
+fn any_outcome(choices: &mut Choices<'_>) -> Outcome {
+    let text = "it failed".to_owned();
+    match choices.byte() % 8 {
+        0 | 1 => Outcome::Done,
+        2 | 3 => Outcome::Failed(text),
+        4 => Outcome::Cancelled,
+        5 => Outcome::Refused(text),
+        6 => Outcome::SourceLost(text),
+        _ => {
+            let was = if choices.flag() {
+                LocalRole::FormerPrimary { checkpoint_end: choices.maybe(lsn) }
+            } else {
+                LocalRole::Standby
+            };
+            let known = DivergenceFacts::Known {
+                local: LocalPosition { timeline: timeline(choices), lsn: lsn(choices), was },
+                leader_timeline: timeline(choices),
+                leader_history: switch_points(&history(choices).lines),
+            };
+            let unknown = [DivergenceFacts::LocalUnknown(text.clone()), DivergenceFacts::LeaderNotReady(text)];
+            Outcome::Divergence(Box::new(if choices.rarely(4) { choices.one_of(&unknown) } else { known }))
+        }
+    }
+}
+
+fn any_poll(choices: &mut Choices<'_>) -> PeerPoll {
+    let mut poll = PeerPoll::default();
+    for name in NAMES {
+        let status = PeerStatus {
+            in_recovery: !choices.rarely(5),
+            position: lsn(choices),
+            timeline: (!choices.rarely(6)).then(|| timeline(choices)),
+            nofailover: choices.rarely(6),
+            failover_priority: i64::from(choices.byte() % 3),
+            watchdog_failed: choices.rarely(12),
+        };
+        let answer = if choices.rarely(4) { PeerAnswer::Unreachable } else { PeerAnswer::Status(status) };
+        if !choices.rarely(8) {
+            poll.answers.insert(name.parse().expect("a member name"), answer);
+        }
+    }
+    poll
+}
+
+fn any_lease(choices: &mut Choices<'_>, ttl: Duration) -> Lease {
+    match choices.byte() % 6 {
+        0 => Lease::None,
+        1 => Lease::NotOurs { holder: choices.maybe(name) },
+        _ => Lease::Held { sent: instant(choices), ttl, epoch: Revision(i64::from(choices.byte() % 8)) },
+    }
+}
+
+fn any_view(choices: &mut Choices<'_>) -> View {
+    let settings = any_settings(choices);
+    let store = match choices.rarely(8) {
+        true => Store::Lost { error: choices.text() },
+        false => Store::Current(Arc::new(any_cluster(choices))),
+    };
+    let system_id =
+        |choices: &mut Choices<'_>| choices.one_of(&[Some(SYSTEM_ID), Some(SYSTEM_ID), Some("1234567890"), None]);
+    let data_dir = match choices.byte() % 10 {
+        8 => DataDir::Empty,
+        9 => DataDir::Inaccessible { problem: choices.text() },
+        _ => DataDir::Present { system_id: system_id(choices).map(str::to_owned) },
+    };
+    let running = |choices: &mut Choices<'_>| RunningAction {
+        kind: action(choices),
+        since: instant(choices),
+        committed: choices.flag(),
+        cancelled: choices.rarely(4),
+    };
+    View {
+        now: if choices.rarely(60) { instant(choices) } else { BootInstant(Duration::from_secs(1000)) },
+        // 2027-01-15T08:00:00Z, when schedules of generated clusters are due.
+        wall: WallTime(Duration::from_secs(1_800_000_000)),
+        me: name(choices),
+        tags: OwnTags {
+            nofailover: choices.rarely(6),
+            failover_priority: i64::from(choices.byte() % 3),
+            replicatefrom: choices.rarely(4).then(|| choices.one_of(&["a", "b", "c", "d"]).to_owned()),
+            nostream: choices.rarely(10),
+        },
+        may_bootstrap: !choices.flag(),
+        lease: any_lease(choices, settings.ttl),
+        settings,
+        store,
+        data_dir,
+        postgres: any_postgres(choices),
+        action: choices.rarely(4).then(|| running(choices)),
+        finished: choices.several(2, |choices| Finished { kind: action(choices), outcome: any_outcome(choices) }),
+        poll: (!choices.rarely(3)).then(|| any_poll(choices)),
+    }
+}
+
+fn any_memory(choices: &mut Choices<'_>) -> Memory {
+    let text = |_: &mut Choices<'_>| "it failed".to_owned();
+    Memory {
+        last_led: choices.maybe(|choices| Arc::new(any_cluster(choices))),
+        last_position: choices.maybe(lsn),
+        backoff: choices.maybe(|choices| Backoff {
+            since: instant(choices),
+            noted_at: instant(choices),
+            position: lsn(choices),
+        }),
+        rewind: choices.one_of(&[
+            RewindState::Initial,
+            RewindState::CheckRequested,
+            RewindState::Needed,
+            RewindState::NotNeeded,
+            RewindState::Success,
+            RewindState::Failed,
+        ]),
+        same_history_as: choices.maybe(timeline),
+        pointed_to: choices.maybe(|choices| (choices.maybe(name), instant(choices))),
+        rewind_error: choices.maybe(text).unwrap_or_default(),
+        check_again_at: choices.maybe(instant),
+        rejoin_waits_until: choices.maybe(instant),
+        checkpoint: choices.one_of(&[
+            CheckpointState::Unknown,
+            CheckpointState::Done,
+            CheckpointState::Due,
+            CheckpointState::Running,
+        ]),
+        checkpoint_again_at: choices.maybe(instant),
+        recovering: choices.flag(),
+        start_error: choices.maybe(text),
+        retry_at: choices.maybe(instant),
+        crash_recovery_tried: choices.flag(),
+        proof_asked: choices.maybe(|choices| (Revision(i64::from(choices.byte() % 8)), instant(choices))),
+        unproven_since: choices.maybe(instant),
+        was_paused: choices.flag(),
+        refused_at: choices.maybe(instant),
+        refused: choices.maybe(text),
+        bootstrap_failed: choices.rarely(20).then(|| text(choices)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn any_view_and_memory_give_a_decision_that_breaks_no_rule(bytes in vec(any::<u8>(), 0..900)) {
+            decisions(&mut Choices::new(&bytes));
+        }
+
+        #[test]
+        fn who_is_farther_has_not_diverged_less(bytes in vec(any::<u8>(), 0..120)) {
+            divergence(&mut Choices::new(&bytes));
+        }
+    }
+
+    /// The generator is worth something only if it comes to most decisions.
+    #[test]
+    fn generated_views_lead_to_most_decisions() {
+        let mut random = 1u64;
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 56) as u8
+        };
+        let mut seen: BTreeSet<&'static str> = BTreeSet::new();
+        for _ in 0..6000 {
+            let bytes: Vec<u8> = (0..700).map(|_| next()).collect();
+            let mut choices = Choices::new(&bytes);
+            let (memory, view) = (any_memory(&mut choices), any_view(&mut choices));
+            seen.insert(decide(&view, &memory).0.reason.name());
+            seen.insert(decide(&view, &Memory::default()).0.reason.name());
+        }
+        assert!(seen.len() > 70, "only {} of all reasons: {seen:?}", seen.len());
+    }
+}
