@@ -11,13 +11,24 @@ use crate::command::Tool;
 use crate::conninfo::ConnInfo;
 use crate::error::{CommandError, Error};
 use crate::instance::Instance;
-use crate::process::{all_exited, tools_with_argument};
+use crate::process::{Process, all_exited, tools_with_argument};
+use crate::replication::identify_system;
+use crate::wipe::Ground;
 
 /// Options for `pg_basebackup`: a name, and a value where it takes one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BasebackupOptions {
     /// Such as `("checkpoint", Some("fast"))`.
     pub options: Vec<(String, Option<String>)>,
+}
+
+/// What a copy may remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// Nothing: the data directory has to be empty.
+    Nothing,
+    /// The cluster in the data directory, because somebody has allowed that.
+    Cluster,
 }
 
 /// How far a copy is.
@@ -49,24 +60,51 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(5);
 const STALE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Instance {
-    /// Replaces the data directory with a copy of another server, in two attempts. There is no deadline, because a copy
-    /// may take days: cancel it. What was written stays when it fails or is cancelled: see [`Instance::wipe_data_dir`].
+    /// Copies another server into the data directory, in two attempts. There is no deadline, because a copy may take days:
+    /// cancel it. What a copy that failed or was cancelled has written is removed, and nothing else: what appears in the
+    /// place of the directory meanwhile, such as a volume that is mounted late, is left alone (INV-S11).
+    ///
+    /// A cluster is removed only when the copy can be had: the source lets us in, and is of the same cluster (INV-S21).
     ///
     /// # Errors
-    /// The end of the output of the second attempt; [`Error::Cancelled`].
+    /// The end of the output of the second attempt; [`Error::Cancelled`]; [`Error::Refused`] for a directory that is not
+    /// empty and may not be replaced.
     pub async fn clone_from(
         &self,
         source: &ConnInfo,
+        replace: Replace,
         options: &BasebackupOptions,
         progress: Option<watch::Sender<CloneProgress>>,
         cancel: &CancellationToken,
     ) -> Result<(), Error> {
         self.kill_stale_tools().await?;
         let major = self.program_major().await?;
+        if replace == Replace::Cluster {
+            self.require_same_cluster(source).await?;
+            self.wipe_data_dir().await?;
+        }
+        let ground = self.prepare_ground().await?;
+        let copied = self.copy(source, options, major, progress.as_ref(), cancel, ground).await;
+        if copied.is_err()
+            && let Err(error) = self.clear_ground(ground).await
+        {
+            warn!(%error, "what a failed copy has written was not removed");
+        }
+        copied
+    }
+
+    async fn copy(
+        &self,
+        source: &ConnInfo,
+        options: &BasebackupOptions,
+        major: u32,
+        progress: Option<&watch::Sender<CloneProgress>>,
+        cancel: &CancellationToken,
+        ground: Ground,
+    ) -> Result<(), Error> {
         let mut attempt = 1;
         loop {
-            self.wipe_data_dir().await?;
-            let error = match self.basebackup(source, options, major, progress.as_ref(), cancel).await {
+            let error = match self.basebackup(source, options, major, progress, cancel).await {
                 Ok(()) => break,
                 Err(Error::Command(CommandError::Cancelled { .. })) => return Err(Error::Cancelled),
                 Err(error) => error,
@@ -80,8 +118,22 @@ impl Instance {
                 () = cancel.cancelled() => return Err(Error::Cancelled),
                 () = tokio::time::sleep(BETWEEN_ATTEMPTS) => {}
             }
+            self.clear_ground(ground).await?;
         }
+        self.require_ground(ground)?;
         self.restore_configuration_copies()
+    }
+
+    /// INV-S21: what is about to be removed may be the only copy, so a new one must be within reach.
+    async fn require_same_cluster(&self, source: &ConnInfo) -> Result<(), Error> {
+        let theirs = identify_system(source).await?.system_id;
+        match self.control_quick_look().map(|look| look.system_id.to_string()) {
+            Some(ours) if ours != theirs => Err(Error::Refused(format!(
+                "the data directory is kept: {source} is of another cluster (system identifier {theirs}, here {ours})"
+            ))),
+            // Nobody can tell any more what a directory without readable control data was.
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn basebackup(
@@ -125,8 +177,7 @@ impl Instance {
 
     /// Ends copies and rewinds of this data directory that an agent that is gone has started.
     pub(crate) async fn kill_stale_tools(&self) -> Result<(), Error> {
-        let mut stale = tools_with_argument("pg_basebackup", &self.pgdata_argument());
-        stale.extend(tools_with_argument("pg_rewind", &self.settings().data_dir.display().to_string()));
+        let stale = self.stale_tools();
         for process in &stale {
             warn!(pid = process.pid(), "ending a copy of the data directory that an earlier agent started");
             process.kill_tree().map_err(Error::file("end a copy of", &self.settings().data_dir))?;
@@ -136,6 +187,37 @@ impl Instance {
         } else {
             Err(Error::Timeout { what: "an earlier copy of the data directory did not end", after: STALE_LIMIT })
         }
+    }
+
+    /// INV-S13: one thing at a time works on a data directory, and a rewind is done whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] while a copy or a rewind goes on that an agent which is gone has started, and after a rewind that
+    /// was broken off.
+    pub(crate) fn require_undisturbed(&self) -> Result<(), Error> {
+        if let Some(tool) = self.stale_tools().first() {
+            return Err(Error::Refused(format!(
+                "process {}, a copy or a rewind that an earlier agent started, still works on the data directory",
+                tool.pid()
+            )));
+        }
+        if self.is_half_rewound() {
+            return Err(Error::Refused(
+                "a rewind of the data directory was broken off: it has to be rewound again, or copied anew".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn stale_tools(&self) -> Vec<Process> {
+        let settings = self.settings();
+        let find = |tool: &str, argument: &str| {
+            let program = settings.program(tool);
+            program.file_name().map(|name| tools_with_argument(&name.to_string_lossy(), argument)).unwrap_or_default()
+        };
+        let mut stale = find("pg_basebackup", &self.pgdata_argument());
+        stale.extend(find("pg_rewind", &settings.data_dir.display().to_string()));
+        stale
     }
 
     fn pgdata_argument(&self) -> String {

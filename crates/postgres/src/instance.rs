@@ -1,6 +1,7 @@
 //! The handle to the local server.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct Inner {
     pub(crate) followed: Mutex<Option<Followed>>,
     /// Parameters that the server's program was asked about.
     pub(crate) known_parameters: tokio::sync::Mutex<KnownParameters>,
+    /// The device of the file system on which a cluster was seen last.
+    device: Mutex<Option<u64>>,
 }
 
 /// What the data directory looks like.
@@ -55,6 +58,7 @@ impl Instance {
             heartbeat: tokio::sync::Mutex::new(None),
             followed: Mutex::new(None),
             known_parameters: tokio::sync::Mutex::default(),
+            device: Mutex::new(None),
         }))
     }
 
@@ -73,16 +77,24 @@ impl Instance {
     }
 
     /// What the data directory looks like. A present control file answers without a scan (DIR-11).
+    ///
+    /// Where a cluster was seen on one file system, an empty directory on another is a mount point whose volume is gone, and
+    /// counts as inaccessible for as long as this handle lives (DIR-3).
     pub fn data_dir_state(&self) -> DataDirState {
         let directory = &self.settings().data_dir;
         match std::fs::metadata(directory.join("global/pg_control")) {
-            Ok(_) => return DataDirState::Present { major: self.major_version() },
+            Ok(_) => {
+                if let Ok(metadata) = std::fs::metadata(directory) {
+                    *self.device() = Some(metadata.dev());
+                }
+                return DataDirState::Present { major: self.major_version() };
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => {}
             Err(error) => return inaccessible(directory, &error),
         }
         let entries = match std::fs::read_dir(directory) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return DataDirState::Empty,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.empty_or_unmounted(directory),
             Err(error) => return inaccessible(directory, &error),
         };
         for entry in entries {
@@ -92,7 +104,24 @@ impl Instance {
                 Err(error) => return inaccessible(directory, &error),
             }
         }
-        DataDirState::Empty
+        self.empty_or_unmounted(directory)
+    }
+
+    fn empty_or_unmounted(&self, directory: &Path) -> DataDirState {
+        let Some(before) = *self.device() else { return DataDirState::Empty };
+        let nearest = directory.ancestors().find_map(|ancestor| std::fs::metadata(ancestor).ok());
+        match nearest {
+            Some(metadata) if metadata.dev() == before => DataDirState::Empty,
+            Some(_) | None => DataDirState::Inaccessible(format!(
+                "the data directory {} is on another file system than the cluster that was in it: mount its volume again, \
+                 or restart the agent if it was exchanged on purpose",
+                directory.display()
+            )),
+        }
+    }
+
+    fn device(&self) -> MutexGuard<'_, Option<u64>> {
+        self.0.device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The major version of the data directory, from `PG_VERSION`.
@@ -108,7 +137,6 @@ impl Instance {
 
     /// Why this process must not run a server here: it is root, or the directory belongs to somebody else.
     pub fn check_owner(&self) -> Result<(), Error> {
-        use std::os::unix::fs::MetadataExt;
         let own = rustix::process::geteuid().as_raw();
         if own == 0 {
             return Err(Error::Refused("PostgreSQL does not run as root: start the agent as PostgreSQL's user".into()));
@@ -212,7 +240,8 @@ fn inaccessible(directory: &Path, error: &io::Error) -> DataDirState {
     DataDirState::Inaccessible(format!("cannot look into the data directory {}: {error}", directory.display()))
 }
 
-fn is_no_content(name: &str) -> bool {
+/// Dot-files and `lost+found` are no content of a data directory.
+pub(crate) fn is_no_content(name: &str) -> bool {
     name.starts_with('.') || name == "lost+found"
 }
 
@@ -237,5 +266,40 @@ mod tests {
         assert_eq!(instance.data_dir_state(), DataDirState::Present { major: Some(15) });
         let not_a_directory = Instance::new(Settings { data_dir: data_dir.join("x"), ..settings() });
         assert!(matches!(not_a_directory.data_dir_state(), DataDirState::Inaccessible(_)));
+    }
+
+    #[test]
+    fn a_mount_point_whose_volume_is_gone_is_not_an_empty_directory() {
+        let here = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+        let data_dir = here.path().join("data");
+        let mount = |at: &Path| {
+            let _ = std::fs::remove_file(&data_dir);
+            std::os::unix::fs::symlink(at, &data_dir).unwrap();
+        };
+        let instance = Instance::new(Settings { data_dir: data_dir.clone(), ..settings() });
+        mount(here.path());
+        assert_eq!(instance.data_dir_state(), DataDirState::Present { major: None }, "something is in it");
+        let empty = here.path().join("empty");
+        std::fs::create_dir(&empty).unwrap();
+        mount(elsewhere.path());
+        assert_eq!(instance.data_dir_state(), DataDirState::Empty, "nothing is known of it yet");
+        let control = elsewhere.path().join("global/pg_control");
+        std::fs::create_dir(elsewhere.path().join("global")).unwrap();
+        std::fs::write(&control, "").unwrap();
+        assert_eq!(instance.data_dir_state(), DataDirState::Present { major: None });
+        for gone in [&empty, &here.path().join("missing")] {
+            mount(gone);
+            assert!(matches!(instance.data_dir_state(), DataDirState::Inaccessible(_)), "{}", gone.display());
+        }
+        mount(elsewhere.path());
+        std::fs::remove_dir_all(elsewhere.path().join("global")).unwrap();
+        assert_eq!(instance.data_dir_state(), DataDirState::Empty, "emptied by hand, to be copied anew");
+        std::fs::remove_dir(elsewhere.path()).unwrap();
+        std::fs::remove_file(&data_dir).unwrap();
+        assert!(
+            matches!(instance.data_dir_state(), DataDirState::Inaccessible(_)),
+            "where it would be made is elsewhere"
+        );
     }
 }

@@ -42,7 +42,7 @@ mod wipe;
 
 pub use bootstrap::{InitdbOptions, RoleKind};
 pub use client::{ConnectOptions, Connection, Ready, Row};
-pub use clone::{BasebackupOptions, CloneProgress};
+pub use clone::{BasebackupOptions, CloneProgress, Replace};
 pub use command::{ToolOutput, split_words};
 pub use config::ServerConfig;
 pub use conninfo::ConnInfo;

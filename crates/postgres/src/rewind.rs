@@ -1,13 +1,17 @@
 //! Where this server stands compared with a leader, and `pg_rewind`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pgward_core::wal::{Lsn, Timeline};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::bootstrap::option;
 use crate::command::Tool;
+use crate::config::{remove_if_present, sync_directory};
 use crate::conninfo::ConnInfo;
 use crate::control::{ClusterState, ControlData};
 use crate::error::{CommandError, Error};
@@ -47,6 +51,8 @@ const FORBIDDEN: [&str; 9] = [
 ];
 /// Segments fetched one by one before giving up: a divergence lies a few segments back.
 const FETCHED_SEGMENTS_MAX: usize = 1000;
+/// Output of a tool that is shorter than this is known as a whole.
+const SHORT_OUTPUT_BYTES: usize = 3 * 1024;
 
 impl Instance {
     /// pg_rewind is installed, and the control file allows it (9.2).
@@ -80,8 +86,8 @@ impl Instance {
     /// There is no deadline: cancel it.
     ///
     /// # Errors
-    /// The end of the tool's output; [`Error::Refused`] while a server runs; [`Error::Cancelled`]. The data directory may
-    /// be damaged then: read the control data before trusting it.
+    /// The end of the tool's output; [`Error::Refused`] while a server runs; [`Error::Cancelled`]. Unless it failed before
+    /// it changed anything, the directory is marked: see [`Instance::is_half_rewound`].
     pub async fn rewind(
         &self,
         source: &ConnInfo,
@@ -92,6 +98,25 @@ impl Instance {
             return Err(Error::Refused("a server runs on the data directory: stop it before a rewind".to_owned()));
         }
         self.kill_stale_tools().await?;
+        let was_half_rewound = self.is_half_rewound();
+        self.mark_as_half_rewound()?;
+        let result = self.rewind_with_restored_wal(source, options, cancel).await;
+        let is_whole = match &result {
+            Ok(()) => true,
+            Err(error) => !was_half_rewound && has_changed_nothing(error),
+        };
+        if is_whole && remove_if_present(&self.rewind_mark())? {
+            sync_directory(&self.settings().data_dir)?;
+        }
+        result
+    }
+
+    async fn rewind_with_restored_wal(
+        &self,
+        source: &ConnInfo,
+        options: &RewindOptions,
+        cancel: &CancellationToken,
+    ) -> Result<(), Error> {
         let major = self.require_major()?;
         let command = options.restore_command.as_deref().filter(|command| !command.trim().is_empty());
         let inside = self.settings().config_dir.starts_with(&self.settings().data_dir);
@@ -111,6 +136,26 @@ impl Instance {
             }
         }
         Err(Error::Refused(format!("pg_rewind still lacks WAL after {FETCHED_SEGMENTS_MAX} segments were fetched")))
+    }
+
+    /// A rewind has begun to change the data directory and has not come to its end, in this life of the agent or in one
+    /// before. No server may run on it before it is rewound again, or copied anew.
+    pub fn is_half_rewound(&self) -> bool {
+        self.rewind_mark().symlink_metadata().is_ok()
+    }
+
+    /// The mark is a named pipe, because pg_rewind removes every file that its source does not have, and leaves alone
+    /// what is neither a file, a directory nor a link. It is in the directory that it speaks of, wherever that is taken.
+    fn rewind_mark(&self) -> PathBuf {
+        self.in_data_dir("pgward.rewinding")
+    }
+
+    fn mark_as_half_rewound(&self) -> Result<(), Error> {
+        let mark = self.rewind_mark();
+        match mknodat(CWD, &mark, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0) {
+            Ok(()) | Err(Errno::EXIST) => sync_directory(&self.settings().data_dir),
+            Err(error) => Err(Error::file("create", mark)(error.into())),
+        }
     }
 
     async fn run_rewind(
@@ -152,6 +197,26 @@ impl Instance {
     }
 }
 
+/// True when pg_rewind ended by itself before it told from where on it rewinds, which is the last thing it does before it
+/// touches the directory.
+fn has_changed_nothing(error: &Error) -> bool {
+    match error {
+        Error::Command(CommandError::Failed { output, .. }) => {
+            // Of long output only the end is kept, which may have lost those words.
+            !output.contains("rewinding from last common checkpoint") && output.len() < SHORT_OUTPUT_BYTES
+        }
+        Error::Command(CommandError::Spawn { .. }) | Error::UnknownVersion(_) => true,
+        Error::Command(CommandError::Timeout { .. } | CommandError::Cancelled { .. })
+        | Error::Sql(_)
+        | Error::File { .. }
+        | Error::NotRunning
+        | Error::Ended { .. }
+        | Error::Timeout { .. }
+        | Error::Refused(_)
+        | Error::Cancelled => false,
+    }
+}
+
 /// The position that control data of a server that is down speak of.
 fn position_of(control: &ControlData) -> Option<LocalPosition> {
     let primary = || {
@@ -187,6 +252,9 @@ fn missing_segment(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ServerConfig;
+    use crate::settings::Settings;
+    use crate::settings::tests::settings;
 
     #[test]
     fn the_position_depends_on_how_the_server_went_down() {
@@ -212,6 +280,35 @@ mod tests {
         ] {
             let control = ControlData { state, min_recovery_end: end, ..base.clone() };
             assert_eq!(position_of(&control), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_rewind_that_failed_early_leaves_a_whole_directory() {
+        let failed = |output: &str| {
+            let (program, status) = ("pg_rewind".to_owned(), "exit status: 1".to_owned());
+            Error::Command(CommandError::Failed { program, status, output: output.to_owned() })
+        };
+        assert!(has_changed_nothing(&failed("pg_rewind: error: connection to server failed")));
+        let late = "pg_rewind: rewinding from last common checkpoint at 0/2000060 on timeline 1\npg_rewind: error: x";
+        for error in [failed(late), failed(&"x".repeat(4096)), Error::Cancelled] {
+            assert!(!has_changed_nothing(&error), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_runs_on_a_half_rewound_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("PG_VERSION"), "15\n").unwrap();
+        let settings = Settings { data_dir: directory.path().to_owned(), ..settings() };
+        let instance = Instance::new(settings);
+        instance.mark_as_half_rewound().unwrap();
+        instance.mark_as_half_rewound().unwrap();
+        assert!(instance.is_half_rewound());
+        let started = instance.spawn(&ServerConfig::default()).await.unwrap_err().to_string();
+        let recovered = instance.single_user_recovery(&CancellationToken::new()).await.unwrap_err().to_string();
+        for refused in [started, recovered] {
+            assert!(refused.contains("rewound again"), "{refused}");
         }
     }
 

@@ -19,6 +19,7 @@ impl Instance {
         if self.postmaster().map_err(Error::file("look for", "postmaster.pid"))?.is_some() {
             return Err(Error::Refused("a server runs on the data directory".to_owned()));
         }
+        self.require_undisturbed()?;
         if self.has_backup_label() && self.require_major()? >= 15 {
             let problem =
                 "the data directory is a backup that was not started yet: recovering it alone would destroy it";

@@ -68,7 +68,8 @@ impl Instance {
     /// This is the part of a start that must not be dropped halfway: a server may have been started by then.
     ///
     /// # Errors
-    /// [`Error::Ended`] when the server ended at once, and whatever kept it from being started.
+    /// [`Error::Ended`] when the server ended at once, and whatever kept it from being started: a copy or a rewind that is
+    /// not done, for example.
     pub async fn spawn(&self, config: &ServerConfig) -> Result<Postmaster, Error> {
         self.close_connections().await;
         if let Some(running) = self.postmaster().map_err(Error::file("look for", "postmaster.pid"))? {
@@ -78,6 +79,7 @@ impl Instance {
             }
             return Ok(running);
         }
+        self.require_undisturbed()?;
         self.write_configuration(config).await?;
         let settings = self.settings();
         let process = launch(&settings, arguments(&settings, config), LAUNCH_LIMIT).await?;

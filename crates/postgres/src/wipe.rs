@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
 use crate::config::sync_directory;
 use crate::error::Error;
-use crate::instance::Instance;
+use crate::instance::{Instance, is_no_content};
 use crate::settings::Settings;
 
 /// Names of the WAL directory, now and before version 10.
@@ -21,20 +21,52 @@ impl Instance {
     ///
     /// # Errors
     /// [`Error::Refused`] while a server runs; and when it can neither be removed nor moved.
-    pub async fn wipe_data_dir(&self) -> Result<(), Error> {
+    pub(crate) async fn wipe_data_dir(&self) -> Result<(), Error> {
         self.require_stopped()?;
-        let this = self.clone();
-        let wiped = tokio::task::spawn_blocking(move || {
-            let settings = this.settings();
-            match wipe(&settings) {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    warn!(%error, "cannot remove the data directory, moving it aside");
-                    move_aside(&settings, ".failed")
-                }
+        self.beside(|settings| match wipe(settings) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                warn!(%error, "cannot remove the data directory, moving it aside");
+                move_aside(settings, ".failed")
             }
-        });
-        wiped.await.unwrap_or_else(|error| Err(Error::Refused(error.to_string())))
+        })
+        .await
+    }
+
+    /// Makes the data directory if it is missing, and takes hold of it for a copy.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it is not empty, or while a server runs.
+    pub(crate) async fn prepare_ground(&self) -> Result<Ground, Error> {
+        self.require_stopped()?;
+        self.beside(|settings| Ground::prepare(&settings.data_dir)).await
+    }
+
+    /// Removes what a copy has written.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the data directory is not what the copy began in, or while a server runs.
+    pub(crate) async fn clear_ground(&self, ground: Ground) -> Result<(), Error> {
+        self.require_stopped()?;
+        self.beside(move |settings| ground.clear(&settings.data_dir)).await
+    }
+
+    /// The data directory is still what the copy began in.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it is not.
+    pub(crate) fn require_ground(&self, ground: Ground) -> Result<(), Error> {
+        ground.require(&self.settings().data_dir)
+    }
+
+    /// Removing files takes its time, so it has a thread of its own.
+    async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Settings) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let settings = self.settings();
+        let done = tokio::task::spawn_blocking(move || work(&settings)).await;
+        done.unwrap_or_else(|error| Err(Error::Refused(error.to_string())))
     }
 
     /// Renames the data directory to itself and `suffix`, the targets of its links too (BOO-8). What has that name
@@ -44,9 +76,8 @@ impl Instance {
     /// [`Error::Refused`] while a server runs; and when something cannot be renamed.
     pub async fn move_data_dir_aside(&self, suffix: &str) -> Result<(), Error> {
         self.require_stopped()?;
-        let (this, suffix) = (self.clone(), suffix.to_owned());
-        let moved = tokio::task::spawn_blocking(move || move_aside(&this.settings(), &suffix));
-        moved.await.unwrap_or_else(|error| Err(Error::Refused(error.to_string())))
+        let suffix = suffix.to_owned();
+        self.beside(move |settings| move_aside(settings, &suffix)).await
     }
 
     fn require_stopped(&self) -> Result<(), Error> {
@@ -58,6 +89,66 @@ impl Instance {
                 running.pid()
             ))),
         }
+    }
+}
+
+/// The directory that a copy fills, known by what it is and not by its name.
+///
+/// Under the name there may be another one at any time: a volume that is mounted late, or one that is gone. It holds
+/// somebody's data, and is never removed for the sake of the copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ground {
+    device: u64,
+    inode: u64,
+}
+
+impl Ground {
+    fn of(data_dir: &Path) -> Result<Ground, Error> {
+        let metadata = fs::metadata(data_dir).map_err(Error::file("look at", data_dir))?;
+        Ok(Ground { device: metadata.dev(), inode: metadata.ino() })
+    }
+
+    fn prepare(data_dir: &Path) -> Result<Ground, Error> {
+        let create = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+        create.map_err(Error::file("create", data_dir))?;
+        let entries = fs::read_dir(data_dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let entries = entries.map_err(Error::file("list", data_dir))?;
+        if !entries.iter().all(|entry| is_no_content(&entry.file_name().to_string_lossy())) {
+            return Err(Error::Refused(format!(
+                "the data directory {} is not empty any more: it is not touched",
+                data_dir.display()
+            )));
+        }
+        for entry in &entries {
+            // pg_basebackup wants none of them, and says so of what cannot be removed.
+            let _ = fs::remove_file(entry.path());
+        }
+        let metadata = fs::metadata(data_dir).map_err(Error::file("look at", data_dir))?;
+        if metadata.mode() & 0o027 != 0 {
+            // PostgreSQL does not start in a directory that others may look into.
+            let private = fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700));
+            private.map_err(Error::file("protect", data_dir))?;
+        }
+        Ground::of(data_dir)
+    }
+
+    fn require(self, data_dir: &Path) -> Result<(), Error> {
+        if Ground::of(data_dir)? == self {
+            return Ok(());
+        }
+        Err(Error::Refused(format!(
+            "{} is not the directory any more that the copy began in: it is not touched",
+            data_dir.display()
+        )))
+    }
+
+    fn clear(self, data_dir: &Path) -> Result<(), Error> {
+        self.require(data_dir)?;
+        // pg_basebackup has found the targets of these links empty before it made them.
+        for (_, target) in links(data_dir) {
+            clear(&target)?;
+        }
+        clear(data_dir)
     }
 }
 
@@ -208,6 +299,31 @@ mod tests {
         symlink(root.path().join("data"), &link).unwrap();
         Instance::new(Settings { data_dir: link, ..settings() }).wipe_data_dir().await.unwrap();
         assert_eq!(names(root.path()), ["data", "other", "space", "wal"]);
+    }
+
+    #[tokio::test]
+    async fn a_copy_removes_only_from_the_directory_that_it_began_in() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let instance = Instance::new(Settings { data_dir: at("data"), ..settings() });
+        fs::create_dir(at("data")).unwrap();
+        fs::write(at("data/.hidden"), "").unwrap();
+        let ground = instance.prepare_ground().await.unwrap();
+        assert_eq!(names(&at("data")), [""; 0]);
+        fs::write(at("data/PG_VERSION"), "15").unwrap();
+        let refused = instance.prepare_ground().await.unwrap_err();
+        assert!(refused.to_string().contains("not empty any more"), "{refused}");
+        instance.clear_ground(ground).await.unwrap();
+        assert_eq!(names(&at("data")), [""; 0]);
+
+        // A volume is mounted there.
+        fs::rename(at("data"), at("before")).unwrap();
+        fs::create_dir(at("data")).unwrap();
+        fs::write(at("data/PG_VERSION"), "15").unwrap();
+        for refused in [instance.clear_ground(ground).await, instance.require_ground(ground)] {
+            assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+        }
+        assert_eq!(names(&at("data")), ["PG_VERSION"]);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use pgward_core::decide::slots::WantedSlot;
 use pgward_core::time::rounded;
 use pgward_core::wal::Lsn;
 use pgward_postgres::{
-    BasebackupOptions, ClusterState, InitdbOptions, Postmaster, ServerConfig, ShutdownCheckpoint, SlotKind,
+    BasebackupOptions, ClusterState, InitdbOptions, Postmaster, Replace, ServerConfig, ShutdownCheckpoint, SlotKind,
     StartOutcome, StopMode, StopOptions, raise_for_standby,
 };
 use serde_json::{Value, json};
@@ -200,11 +200,6 @@ impl ServerControl for LocalServer {
     }
 
     async fn clone_from(&self, source: &Member, wipe: bool, cancel: &CancellationToken) -> Result<(), ServerError> {
-        if !wipe && self.0.instance.data_dir_state() != pgward_postgres::DataDirState::Empty {
-            return Err(ServerError::Unusable(
-                "the data directory is not empty any more: it is not touched".to_owned(),
-            ));
-        }
         self.0.instance.check_owner()?;
         let connection = self.replication_to(source)?;
         let mut options = BasebackupOptions { options: self.effective().basebackup.clone() };
@@ -212,12 +207,8 @@ impl ServerControl for LocalServer {
             // The member is waited for: a spread checkpoint would take minutes.
             options.options.push(("checkpoint".to_owned(), Some("fast".to_owned())));
         }
-        let copied = self.0.instance.clone_from(&connection, &options, None, cancel).await;
-        if copied.is_err() {
-            // BOO-12: only what this copy has written is there.
-            self.0.instance.wipe_data_dir().await?;
-        }
-        Ok(copied?)
+        let replace = if wipe { Replace::Cluster } else { Replace::Nothing };
+        Ok(self.0.instance.clone_from(&connection, replace, &options, None, cancel).await?)
     }
 
     async fn initdb(&self, cancel: &CancellationToken) -> Result<(), ServerError> {

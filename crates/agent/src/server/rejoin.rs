@@ -54,6 +54,9 @@ impl LocalServer {
 
 impl ServerRejoin for LocalServer {
     async fn divergence_facts(&self, leader: &Member) -> DivergenceFacts {
+        if self.instance().is_half_rewound() {
+            return DivergenceFacts::HalfRewound;
+        }
         let local = match self.local_position().await {
             Ok(Some(local)) => local,
             Ok(None) => return DivergenceFacts::LocalUnknown("the control data tell no position".to_owned()),

@@ -72,6 +72,8 @@ pub enum LocalRole {
 /// What a divergence check collected.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum DivergenceFacts {
+    /// A rewind of this member was broken off: whatever its files say, they are of two histories.
+    HalfRewound,
     /// This member's own position is not known (RWD-3, RWD-4).
     LocalUnknown(String),
     /// The leader could not be asked, or is not a primary out of recovery yet (RWD-3).
@@ -101,6 +103,7 @@ pub enum Divergence {
 /// RWD-5…7: does the local history leave the leader's?
 pub fn judge(facts: &DivergenceFacts) -> Divergence {
     let (local, leader_timeline, history) = match facts {
+        DivergenceFacts::HalfRewound => return Divergence::Diverged,
         DivergenceFacts::LocalUnknown(_) | DivergenceFacts::LeaderNotReady(_) => return Divergence::Unknown,
         DivergenceFacts::Known { local, leader_timeline, leader_history } => (local, *leader_timeline, leader_history),
     };
@@ -260,6 +263,7 @@ mod tests {
             ("RWD-7: shutdown checkpoint ends elsewhere", facts(2, 90, primary(Some(150))), Diverged),
             ("RWD-7: end of the checkpoint unknown", facts(2, 90, primary(None)), Diverged),
             ("RWD-7: checkpoint beyond the switch", facts(2, 200, primary(Some(200))), Diverged),
+            ("INV-S13: a rewind that was broken off is done again", DivergenceFacts::HalfRewound, Diverged),
             ("RWD-3: leader not ready", DivergenceFacts::LeaderNotReady("in recovery".into()), Unknown),
             ("RWD-4: own position unknown", DivergenceFacts::LocalUnknown("no control data".into()), Unknown),
         ] {

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use pgward_core::wal::Timeline;
 use pgward_postgres::{
-    MonitorOptions, RecoveryDiff, RewindOptions, StopOptions, StopOutcome, is_checkpointed, is_in_recovery,
-    timeline_history,
+    BasebackupOptions, ConnInfo, DataDirState, MonitorOptions, RecoveryDiff, Replace, RewindOptions, StopOptions,
+    StopOutcome, is_checkpointed, is_in_recovery, timeline_history,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{LIMIT, Server, as_ordinary_user, eventually};
+use crate::server::{self, LIMIT, Server, as_ordinary_user, eventually};
 
 async fn is_streaming(server: &Server) -> bool {
     server.instance.monitor(&MonitorOptions::default()).await.is_ok_and(|seen| seen.is_streaming())
@@ -123,8 +123,24 @@ fn a_diverged_primary_is_rewound() {
         let source = new.address(&new.instance.settings().replication);
         let history = timeline_history(&source, Timeline::FIRST.next()).await.unwrap();
         assert!(old.instance.local_position().await.unwrap().unwrap().lsn >= history.lines[0].lsn, "diverged");
+        let unreachable = ConnInfo { port: 1, ..rewinder.clone() };
+        assert!(old.instance.rewind(&unreachable, &RewindOptions::default(), &cancel).await.is_err());
+        assert!(!old.instance.is_half_rewound(), "nothing was changed");
         let began = Instant::now();
+        let data_dir = old.instance.settings().data_dir.clone();
+        let by_hand = || {
+            let mut tool = std::process::Command::new(server::program("pg_rewind"));
+            let source = format!("host=127.0.0.1 port={} dbname=postgres user=rewinder password=rew", new.port);
+            let arguments = ["-D", &data_dir.display().to_string(), "--source-server", &source].map(str::to_owned);
+            assert!(tool.args(arguments).status().unwrap().success());
+        };
+        // An agent that ended before pg_rewind did: its mark outlives the tool.
+        let mark = data_dir.join("pgward.rewinding");
+        assert!(std::process::Command::new("mkfifo").arg(&mark).status().unwrap().success());
+        by_hand();
+        assert!(old.instance.is_half_rewound());
         old.instance.rewind(&rewinder, &RewindOptions::default(), &cancel).await.unwrap();
+        assert!(!old.instance.is_half_rewound());
         println!("the rewind took {:?}", began.elapsed());
         old.config.recovery = Some(new.as_upstream());
         old.start().await;
@@ -150,16 +166,50 @@ fn a_clone_can_be_cancelled_and_tells_why_it_fails() {
         let slow = slow.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
         let options = pgward_postgres::BasebackupOptions { options: slow.into() };
         let (progress, mut seen) = tokio::sync::watch::channel(Default::default());
-        let clone = standby.instance.clone_from(&source, &options, Some(progress), &cancel);
+        let clone = standby.instance.clone_from(&source, Replace::Nothing, &options, Some(progress), &cancel);
         let (result, ()) = tokio::join!(clone, async {
             seen.changed().await.unwrap();
             cancel.cancel();
         });
         assert!(matches!(result, Err(pgward_postgres::Error::Cancelled)), "{result:?}");
+        assert_eq!(standby.instance.data_dir_state(), DataDirState::Empty, "what was written is removed");
         source.credentials.password = Some("wrong".into());
-        let error = standby.instance.clone_from(&source, &options, None, &CancellationToken::new()).await.unwrap_err();
+        let wrong =
+            standby.instance.clone_from(&source, Replace::Nothing, &options, None, &CancellationToken::new()).await;
+        let error = wrong.unwrap_err();
         assert!(error.to_string().contains("password authentication failed"), "{error}");
-        standby.instance.wipe_data_dir().await.unwrap();
-        assert_eq!(standby.instance.data_dir_state(), pgward_postgres::DataDirState::Empty);
+        assert_eq!(standby.instance.data_dir_state(), DataDirState::Empty);
+    });
+}
+
+#[test]
+fn a_cluster_is_replaced_only_by_a_copy_of_itself_that_can_be_had() {
+    as_ordinary_user("replication::a_cluster_is_replaced_only_by_a_copy_of_itself_that_can_be_had", async || {
+        let primary = Server::bootstrapped("n1").await;
+        let standby = primary.standby("n2").await;
+        let stranger = Server::bootstrapped("n3").await;
+        standby.stop().await;
+        let options = BasebackupOptions { options: vec![("checkpoint".into(), Some("fast".into()))] };
+        let source = primary.address(&primary.instance.settings().replication);
+        let clone = async |source: &ConnInfo, replace: Replace| {
+            standby.instance.clone_from(source, replace, &options, None, &CancellationToken::new()).await
+        };
+        let mut locked_out = source.clone();
+        locked_out.credentials.password = Some("wrong".into());
+        let foreign = stranger.address(&stranger.instance.settings().replication);
+        for (source, replace, why) in [
+            (&source, Replace::Nothing, "not empty any more"),
+            (&locked_out, Replace::Cluster, "password authentication failed"),
+            (&foreign, Replace::Cluster, "of another cluster"),
+        ] {
+            let error = clone(source, replace).await.unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+            assert!(matches!(standby.instance.data_dir_state(), DataDirState::Present { major: Some(_) }), "{why}");
+        }
+        standby.start().await;
+        standby.stop().await;
+        clone(&source, Replace::Cluster).await.unwrap();
+        standby.start().await;
+        eventually("streaming", async || is_streaming(&standby).await).await;
     });
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use pgward_postgres::{
-    ConnInfo, Credentials, InitdbOptions, Instance, Postmaster, RecoverySettings, ServerConfig, ServerOutput, Settings,
-    StartOutcome, StopMode, StopOptions,
+    ConnInfo, Credentials, InitdbOptions, Instance, Postmaster, RecoverySettings, Replace, ServerConfig, ServerOutput,
+    Settings, StartOutcome, StopMode, StopOptions,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,11 @@ fn bin_dir() -> PathBuf {
     let newest = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max();
     let newest = newest.expect("no PostgreSQL below /usr/lib/postgresql: install one or set PG_BIN");
     format!("/usr/lib/postgresql/{newest}/bin").into()
+}
+
+/// One of the server's programs.
+pub(crate) fn program(name: &str) -> PathBuf {
+    bin_dir().join(name)
 }
 
 fn launcher() -> PathBuf {
@@ -177,7 +182,8 @@ impl Server {
         let mut standby = Server::new(name);
         let source = self.address(&self.instance.settings().replication);
         let options = pgward_postgres::BasebackupOptions { options: vec![("checkpoint".into(), Some("fast".into()))] };
-        standby.instance.clone_from(&source, &options, None, &CancellationToken::new()).await.unwrap();
+        let cancel = CancellationToken::new();
+        standby.instance.clone_from(&source, Replace::Nothing, &options, None, &cancel).await.unwrap();
         standby.config.recovery = Some(self.as_upstream());
         standby.start().await;
         standby

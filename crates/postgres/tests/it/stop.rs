@@ -53,7 +53,9 @@ fn a_server_that_ignores_everything_is_killed_with_its_children() {
         assert_eq!(server.instance.stop(&options, None).await.unwrap(), StopOutcome::Killed);
         assert!(server.instance.leftover_processes().unwrap().is_empty());
         server.start().await;
-        assert!(server.instance.wipe_data_dir().await.unwrap_err().to_string().contains("is not removed"));
+        assert!(
+            server.instance.move_data_dir_aside(".aside").await.unwrap_err().to_string().contains("is not removed")
+        );
         let again = StopOptions { timeout: Some(LIMIT), ..StopOptions::default() };
         assert_eq!(server.instance.stop(&again, None).await.unwrap(), StopOutcome::Stopped);
         assert_eq!(server.instance.stop(&again, None).await.unwrap(), StopOutcome::NotRunning);
