@@ -27,7 +27,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster, action: &RunningAction) -> 
     if owner && view.lease.is_safe(view.now) {
         let too_long = action.kind == ActionKind::CrashRecovery
             && view.now.since(action.since) >= view.settings.primary_start_timeout
-            && !action.cancelled;
+            && !action.cancelled
+            && !view.settings.paused; // INV-S14
         return Some(if too_long { recovery_too_long(view, cluster) } else { busy.alone() }); // ASY-1, ASY-2
     }
     if action.kind == ActionKind::Bootstrap {

@@ -24,6 +24,8 @@ pub struct Memory {
     pub backoff: Option<Backoff>,
     /// Divergence from the leader (MEM-5).
     pub rewind: RewindState,
+    /// The leader that the history was last compared with: what was found is about it alone.
+    pub compared_with: Option<MemberName>,
     /// The leader's timeline that the last comparison found to continue our history: not compared again (FOL-12).
     pub same_history_as: Option<Timeline>,
     /// Whom a running replica was last told to follow, and when.
@@ -115,6 +117,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(2);
 impl Memory {
     /// Takes in what happened since the last decision, before anything is decided.
     pub(super) fn absorb(&mut self, view: &View) {
+        if view.settings.paused && !self.was_paused && self.rejoin_waits_until.is_some_and(|until| view.now >= until) {
+            self.rejoin_waits_until = None; // INV-S14: what stepped down long before and does not come up is for a person.
+        }
         for finished in &view.finished {
             self.absorb_finished(view, finished);
         }

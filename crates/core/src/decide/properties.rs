@@ -115,6 +115,7 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
         }
         Effect::Start(StartAs::Primary) => {
             require(view.lease.is_safe(view.now), "INV-S2: with time left on the lease")?;
+            require(!view.settings.standby_cluster, "INV-S25: nobody is a primary in a standby cluster")?;
             require(!paused, "INV-S14: nothing is started in pause")
         }
         Effect::Release => {
@@ -125,6 +126,7 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
             let allowed = view.settings.wipe_on_divergence || view.settings.wipe_on_rewind_failure;
             require(*wipe || view.data_dir == DataDir::Empty, "INV-S11: an empty directory")?;
             require(!wipe || allowed, "INV-S11: only with leave")?;
+            require(!paused, "INV-S14: nothing is copied in pause")?;
             require(!led_by_me && !is_primary, "INV-S11: never by the owner, never under a primary")?;
             not_me(source, "BOO-5: a copy of somebody else")
         }
@@ -521,6 +523,7 @@ fn any_memory(choices: &mut Choices<'_>) -> Memory {
             RewindState::Success,
             RewindState::Failed,
         ]),
+        compared_with: choices.maybe(name),
         same_history_as: choices.maybe(timeline),
         pointed_to: choices.maybe(|choices| (choices.maybe(name), instant(choices))),
         rewind_error: choices.maybe(text).unwrap_or_default(),

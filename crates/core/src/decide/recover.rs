@@ -44,6 +44,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     if owner
         && view.postgres.state == PostgresState::Crashed
         && view.postgres.role == MemberRole::Primary
+        && !view.settings.standby_cluster // INV-S25
         && control.is_some_and(|control| control.state.was_primary() && !control.has_signal_file)
     {
         memory.recovering = true;
@@ -101,7 +102,12 @@ fn in_pause(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
         return Reason::ReleasesInPause.with([Effect::Release]);
     }
     let stepped_down = memory.rejoin_waits_until.is_some(); // Until the server runs again.
-    let rewinds = matches!(memory.rewind, RewindState::Needed | RewindState::Success) && !cluster.is_unlocked();
+    let rewound = match memory.rewind {
+        RewindState::Needed => rewind::is_usable(view, view.postgres.control.as_ref()),
+        RewindState::Success => true,
+        RewindState::Initial | RewindState::CheckRequested | RewindState::NotNeeded | RewindState::Failed => false,
+    };
+    let rewinds = rewound && !cluster.is_unlocked();
     if stepped_down || rewinds {
         return as_replica(view, cluster, memory);
     }

@@ -164,6 +164,10 @@ pub(super) fn next_step(view: &View, cluster: &Cluster, memory: &mut Memory) -> 
     match memory.rewind {
         RewindState::Initial | RewindState::NotNeeded | RewindState::Success => None,
         RewindState::CheckRequested => check(view, cluster, memory),
+        RewindState::Needed if judged_another_leader(view, cluster, memory) => {
+            memory.rewind = RewindState::CheckRequested;
+            check(view, cluster, memory)
+        }
         RewindState::Needed => rewind(view, cluster, memory),
         RewindState::Failed => {
             let allowed = view.settings.wipe_on_rewind_failure || view.settings.wipe_on_divergence;
@@ -172,6 +176,14 @@ pub(super) fn next_step(view: &View, cluster: &Cluster, memory: &mut Memory) -> 
             Some(wipe(leader, memory, Reason::RewindFailedRecloning { error: memory.rewind_error.clone() }))
         }
     }
+}
+
+/// INV-S11: to have left the history of one leader says nothing about that of the next. A rewind that was begun has
+/// changed the data, so that only another one can end it.
+fn judged_another_leader(view: &View, cluster: &Cluster, memory: &Memory) -> bool {
+    let is_untouched = memory.rewind_error.is_empty();
+    let leader = source(view, cluster).map(|leader| &leader.name);
+    is_untouched && memory.compared_with.as_ref().is_some_and(|before| leader.is_some_and(|now| now != before))
 }
 
 /// Copies the cluster anew. INV-S21: not before the leader is a primary, because what is removed may be the only copy.
@@ -183,10 +195,13 @@ fn wipe(leader: &Member, memory: &mut Memory, reason: Reason) -> Decision {
     reason.with([Effect::Clone { source: leader.name.clone(), wipe: true }])
 }
 
-/// INV-S11: never while this member owns the key or its server is a primary.
+/// INV-S11: never while this member owns the key or its server is a primary. INV-S14: never in maintenance mode.
 fn may_wipe(view: &View, cluster: &Cluster) -> bool {
     leaves_out(Mutant::WipeWithoutLooking)
-        || !cluster.is_led_by(&view.me) && !view.postgres.is_primary() && !view.lease.is_exclusive(view.now)
+        || !cluster.is_led_by(&view.me)
+            && !view.postgres.is_primary()
+            && !view.lease.is_exclusive(view.now)
+            && !view.settings.paused
 }
 
 fn check(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision> {
@@ -200,6 +215,7 @@ fn check(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision
     if let Some(again) = memory.check_again_at.filter(|again| view.now < *again) {
         return patience.map(|_| Reason::WaitsForLeaderToPromote { leader: leader.name.clone() }.wake_at(again));
     }
+    memory.compared_with = Some(leader.name.clone());
     Some(
         Reason::ChecksDivergence { leader: leader.name.clone() }
             .with([Effect::CheckDivergence { leader: leader.name.clone() }]),

@@ -172,6 +172,9 @@ fn crash_recovery_of_an_owner_has_its_time() {
     check("there is time", &recovering(90), &Memory::default(), &[], "ASY-2");
     check("too long: asks", &recovering(80), &Memory::default(), &[ask(&["b", "c"])], "FP-3");
     check("another can lead", &View { poll: fit(), ..recovering(80) }, &Memory::default(), &give_up, "ASY-1");
+    let in_pause =
+        View { settings: Settings { paused: true, ..recovering(80).settings }, poll: fit(), ..recovering(80) };
+    check("INV-S14: not in maintenance mode", &in_pause, &Memory::default(), &[], "ASY-3");
 }
 
 #[test]

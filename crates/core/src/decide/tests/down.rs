@@ -142,6 +142,65 @@ fn a_failed_rewind_wipes_only_what_an_operator_allowed_to_wipe() {
 }
 
 #[test]
+fn what_was_found_about_one_leader_removes_nothing_under_the_next() {
+    let stopped = |leader: &str| View {
+        settings: Settings { use_pg_rewind: false, wipe_on_divergence: true, ..settings() },
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
+        ..replica(three(Some(leader), &[]))
+    };
+    let compare = |leader: &str| [Effect::CheckDivergence { leader: leader.parse().unwrap() }];
+    let clone = |leader: &str| [Effect::Clone { source: leader.parse().unwrap(), wipe: true }];
+    let memory = check("compares with b", &stopped("b"), &Memory::default(), &compare("b"), "RWD-3");
+    let parted = Memory { rewind: RewindState::Needed, ..memory };
+    check("parted from b: copies it", &stopped("b"), &parted, &clone("b"), "RWD-13");
+    check("parted from b, c leads: compares with c", &stopped("c"), &parted, &compare("c"), "RWD-3");
+    let begun = Memory { rewind_error: "connection lost".to_owned(), ..parted };
+    let rewinds = View { settings: settings(), ..stopped("c") };
+    let rewind = [Effect::Rewind { source: "c".parse().unwrap() }];
+    check("a rewind was begun: only another one mends that", &rewinds, &begun, &rewind, "RWD-9");
+}
+
+#[test]
+fn in_pause_nothing_is_removed_and_nothing_is_started_again_and_again() {
+    let paused = || Settings { paused: true, wipe_on_divergence: true, wipe_on_rewind_failure: true, ..settings() };
+    let without_rewind = || Settings { use_pg_rewind: false, ..paused() };
+    let stopped = |settings| View {
+        settings,
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
+        ..replica(three(Some("b"), &[]))
+    };
+    let runs = |settings| View { settings, ..replica(three(Some("b"), &[])) };
+    let state = |rewind| Memory { rewind, was_paused: true, ..Memory::default() };
+    let tried_before = Memory { rejoin_waits_until: Some(at(90)), ..Memory::default() };
+    let just_before = Memory { rejoin_waits_until: Some(at(102)), ..Memory::default() };
+    let compare = [Effect::CheckDivergence { leader: "b".parse().unwrap() }];
+    let rewind = [Effect::Rewind { source: "b".parse().unwrap() }];
+    for (name, view, memory, effects, rule) in [
+        ("a rewind failed, a copy is allowed", runs(paused()), state(RewindState::Failed), &[][..], "OWN-7"),
+        ("parted, a copy is allowed", runs(without_rewind()), state(RewindState::Needed), &[], "OWN-7"),
+        (
+            "parted and down, and no rewind possible",
+            stopped(without_rewind()),
+            state(RewindState::Needed),
+            &[],
+            "PAU-9",
+        ),
+        ("parted and down: rewinds", stopped(paused()), state(RewindState::Needed), &rewind, "RWD-9"),
+        ("stepped down long before the pause and does not come up", stopped(paused()), tried_before, &[], "PAU-9"),
+        ("stepped down a moment before the pause: comes back", stopped(paused()), just_before, &compare, "RWD-3"),
+    ] {
+        check(name, &view, &memory, effects, rule);
+    }
+}
+
+#[test]
+fn a_crashed_primary_of_a_standby_cluster_is_not_started_as_one() {
+    let standby = Settings { standby_cluster: true, ..settings() };
+    let view = View { settings: standby, ..crashed(three(Some("a"), &[])) };
+    check("INV-S25", &view, &Memory::default(), &standby_of(None), "REC-7");
+}
+
+#[test]
 fn a_rewind_waits_for_the_checkpoint_of_its_source() {
     let (key, value) = member("b", "primary");
     let value = value.replace("{\"api_url\"", "{\"checkpoint_after_promote\":false,\"api_url\"");

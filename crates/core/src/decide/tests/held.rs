@@ -118,7 +118,13 @@ fn a_failover_in_pause_ends_with_a_primary() {
         postgres: down(MemberRole::Demoted, PostgresState::Stopped, ControlState::ShutDown),
         ..replica(three(Some("b"), &[]))
     };
-    let stepped_down = Memory { rejoin_waits_until: Some(at(99)), rewind: RewindState::NotNeeded, ..Memory::default() };
+    // It stepped down in pause, too.
+    let stepped_down = Memory {
+        rejoin_waits_until: Some(at(99)),
+        rewind: RewindState::NotNeeded,
+        was_paused: true,
+        ..Memory::default()
+    };
     let follow = [Effect::Start(StartAs::Standby { upstream: "b".parse().ok() })];
     check("the member that handed over follows", &handed_over, &stepped_down, &follow, "REC-11");
     check("a server that an operator stopped stays down", &handed_over, &Memory::default(), &[], "PAU-9");
