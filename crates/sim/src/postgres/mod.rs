@@ -21,6 +21,7 @@ mod rejoin;
 mod replication;
 mod sessions;
 mod shutdown;
+mod signal;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,6 @@ use pgward_core::decide::rewind::ControlState;
 use pgward_core::names::MemberName;
 use pgward_core::wal::{Lsn, Timeline};
 use serde_json::{Map, Value};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dice::Dice;
@@ -47,6 +47,7 @@ pub use fleet::Fleet;
 pub use model_server::ModelServer;
 pub use process::ModelPostmaster;
 pub use sessions::NotCommitted;
+pub use signal::{Listener, Signal};
 pub use wal::{CommitId, Payload, Record, TimelineHistory};
 
 use state::{Glance, State};
@@ -182,11 +183,11 @@ struct Inner {
     hook: Hook,
     state: Mutex<State>,
     /// Counts changes other than the growth of WAL.
-    life: watch::Sender<u64>,
+    life: Signal,
     /// Counts flushes.
-    flushes: watch::Sender<u64>,
+    flushes: Signal,
     /// Counts what standbys have confirmed.
-    confirmations: watch::Sender<u64>,
+    confirmations: Signal,
 }
 
 impl Postgres {
@@ -200,9 +201,9 @@ impl Postgres {
             dice,
             hook,
             state: Mutex::default(),
-            life: watch::Sender::new(0),
-            flushes: watch::Sender::new(0),
-            confirmations: watch::Sender::new(0),
+            life: Signal::default(),
+            flushes: Signal::default(),
+            confirmations: Signal::default(),
         }));
         fleet.add(&postgres);
         postgres
@@ -243,6 +244,9 @@ impl Postgres {
         self.change(|state| {
             change(&mut state.faults);
             state.settle();
+            if let Some(pid) = state.process.as_ref().map(|process| process.pid) {
+                state.replay(pid);
+            }
         });
     }
 
@@ -334,12 +338,11 @@ impl Postgres {
             (result, std::mem::take(&mut state.events), before, Glance::of(&state))
         };
         before.events_until(&after, &mut events);
-        let wake = |sender: &watch::Sender<u64>| sender.send_modify(|version| *version += 1);
         if before.flushed != after.flushed {
-            wake(&self.0.flushes);
+            self.0.flushes.raise();
         }
         if is_life || !events.is_empty() {
-            wake(&self.0.life);
+            self.0.life.raise();
         }
         for event in events {
             (self.0.hook)(&self.0.name, event);
@@ -370,8 +373,8 @@ impl Postgres {
             }
             tokio::select! {
                 biased;
-                _ = life.changed() => {}
-                _ = confirmations.changed() => {}
+                () = life.changed() => {}
+                () = confirmations.changed() => {}
             }
         }
     }
@@ -387,7 +390,7 @@ impl Postgres {
             }
             tokio::select! {
                 biased;
-                _ = life.changed() => {}
+                () = life.changed() => {}
                 () = sleep_until(end) => {}
             }
         }

@@ -18,7 +18,7 @@ use super::model_server::{ModelServer, unusable};
 use super::process::Stop;
 use super::recovery::StartAs;
 use super::wal::Payload;
-use super::{ModelPostmaster, Postgres, Upstream};
+use super::{ModelPostmaster, Postgres};
 
 /// How long an immediate stop may take before every process is killed.
 const KILL_AFTER: Duration = Duration::from_secs(5);
@@ -62,8 +62,7 @@ impl Postgres {
         let mut life = self.0.life.subscribe();
         let wait = async {
             while is_true() {
-                // The sender lives as long as this server.
-                let _ = life.changed().await;
+                life.changed().await;
             }
         };
         timeout(limit, wait).await.ok()
@@ -109,7 +108,7 @@ impl Postgres {
                 biased;
                 () = postmaster.exited() => {}
                 () = &mut passed => return false,
-                _ = life.changed() => {}
+                () = life.changed() => {}
             }
         }
     }
@@ -122,11 +121,17 @@ impl Postgres {
         self.write_checkpoint(pid).await.ok_or_else(|| unusable("PostgreSQL ended during the checkpoint"))
     }
 
-    /// Takes another upstream over, in the files and in a standby that runs.
-    fn follow(&self, upstream: Option<Upstream>) {
+    /// Takes another configuration over, in the files and in a standby that runs.
+    fn follow(&self, start: StartAs) {
+        let is_standby = start != StartAs::Primary;
+        let upstream = match start {
+            StartAs::Primary => None,
+            StartAs::Standby(upstream) => upstream,
+        };
         self.change(|state| {
             if let Some(data) = &mut state.data {
                 data.upstream.clone_from(&upstream);
+                data.has_standby_signal = is_standby;
             }
             if let Some(process) = state.process.as_mut().filter(|process| process.is_in_recovery) {
                 process.upstream = upstream;
@@ -276,14 +281,17 @@ impl ServerControl for ModelServer {
         if self.postgres().state().postmaster().is_none() {
             return Err(unusable("PostgreSQL is not running"));
         }
-        self.postgres().follow(self.upstream(upstream));
+        self.postgres().follow(StartAs::Standby(self.upstream(upstream)));
         Ok(())
     }
 
     async fn apply_configuration(&self, upstream: Option<Option<&Member>>) -> Result<(), ServerError> {
         sleep(self.postgres().between(2, 15)).await;
-        let wanted = upstream.and_then(|upstream| self.upstream(upstream));
-        let is_other = self.postgres().state().data.as_ref().is_some_and(|data| data.upstream != wanted);
+        let wanted = match upstream {
+            Some(upstream) => StartAs::Standby(self.upstream(upstream)),
+            None => StartAs::Primary,
+        };
+        let is_other = self.postgres().state().data.as_ref().is_some_and(|data| data.start_as() != wanted);
         if is_other {
             self.postgres().follow(wanted);
         }
@@ -353,6 +361,11 @@ impl ServerControl for ModelServer {
 }
 
 impl DataDirectory {
+    /// What the configuration files say.
+    fn start_as(&self) -> StartAs {
+        if self.has_standby_signal { StartAs::Standby(self.upstream.clone()) } else { StartAs::Primary }
+    }
+
     fn is_useless(&self, name: &str, slot: &Slot, wanted: &BTreeMap<String, WantedSlot>) -> bool {
         slot.used_by.is_none() && (!wanted.contains_key(name) || slot.restart.is_none())
     }

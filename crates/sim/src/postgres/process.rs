@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use pgward_core::names::MemberName;
 use pgward_core::wal::{Lsn, Timeline};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::disk::Upstream;
+use super::signal::Signal;
 
 /// How the server was asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +70,7 @@ pub(super) struct Process {
     pub upstream: Option<Upstream>,
     pub walsenders: BTreeMap<u64, Walsender>,
     /// Tells those who wait for its end.
-    pub exit: watch::Sender<bool>,
+    pub exit: Signal,
 }
 
 impl Process {
@@ -95,7 +95,7 @@ impl Process {
             receiver: None,
             upstream: None,
             walsenders: BTreeMap::new(),
-            exit: watch::Sender::new(false),
+            exit: Signal::default(),
         }
     }
 
@@ -111,7 +111,7 @@ impl Process {
 
     /// The one that a member's agent holds on to.
     pub(super) fn postmaster(&self) -> ModelPostmaster {
-        ModelPostmaster { pid: self.pid, start_ticks: self.start_ticks, exit: self.exit.subscribe() }
+        ModelPostmaster { pid: self.pid, start_ticks: self.start_ticks, exit: self.exit.clone() }
     }
 }
 
@@ -120,7 +120,7 @@ impl Process {
 pub struct ModelPostmaster {
     pid: i32,
     start_ticks: u64,
-    exit: watch::Receiver<bool>,
+    exit: Signal,
 }
 
 impl PartialEq for ModelPostmaster {
@@ -139,11 +139,10 @@ impl pgward_agent::server::Postmaster for ModelPostmaster {
     }
 
     fn is_alive(&self) -> bool {
-        !*self.exit.borrow()
+        !self.exit.is_raised()
     }
 
     async fn exited(&self) {
-        // The sender goes only with the process.
-        let _ = self.exit.clone().wait_for(|has_exited| *has_exited).await;
+        self.exit.raised().await;
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgward_core::wal::{Lsn, Timeline};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Postgres;
@@ -86,8 +85,8 @@ impl Postgres {
                 match &mut theirs {
                     Some((life, flushes)) => tokio::select! {
                         biased;
-                        _ = life.changed() => {}
-                        _ = flushes.changed() => {}
+                        () = life.changed() => {}
+                        () = flushes.changed() => {}
                         _ = network.changed() => {}
                     },
                     None => std::future::pending().await,
@@ -105,8 +104,7 @@ impl Postgres {
     async fn wish_changes(&self, pid: i32, wish: &Wish) {
         let mut life = self.0.life.subscribe();
         while self.state().wish(pid).as_ref() == Some(wish) {
-            // The sender lives as long as this server.
-            let _ = life.changed().await;
+            life.changed().await;
         }
     }
 
@@ -142,7 +140,7 @@ impl Postgres {
         let connection = Connection { upstream: upstream.clone(), server, number };
         let received = self.progress(|state| {
             let (process, data) = state.run(pid)?;
-            process.receiver = Some(Receiver { timeline, latest_end: data.wal.flushed() });
+            process.receiver = Some(Receiver { timeline: data.timeline(), latest_end: data.wal.flushed() });
             process.received = Some(data.wal.flushed());
             Some(())
         });
@@ -200,8 +198,10 @@ impl Postgres {
             tokio::select! {
                 biased;
                 () = too_long => return None,
-                changed = either(&mut life, &mut network) => changed,
-                changed = either(&mut their_life, &mut their_flushes) => changed,
+                () = life.changed() => {}
+                () = their_life.changed() => {}
+                () = their_flushes.changed() => {}
+                _ = network.changed() => {}
             }
         }
     }
@@ -262,7 +262,7 @@ impl Postgres {
                 slot.restart = Some(flushed);
             }
         });
-        self.0.confirmations.send_modify(|version| *version += 1);
+        self.0.confirmations.raise();
     }
 
     /// The receiver ends. The other side notices at once, or when nothing has been heard for a while.
@@ -285,7 +285,8 @@ impl Postgres {
     }
 
     fn drop_walsender(&self, number: u64) {
-        self.progress(|state| {
+        // Somebody may wait for the slot.
+        self.change(|state| {
             if let Some(process) = &mut state.process {
                 process.walsenders.remove(&number);
             }
@@ -295,16 +296,7 @@ impl Postgres {
                 }
             }
         });
-        self.0.confirmations.send_modify(|version| *version += 1);
-    }
-}
-
-/// Waits until one of two has changed.
-async fn either(one: &mut watch::Receiver<u64>, other: &mut watch::Receiver<u64>) {
-    tokio::select! {
-        biased;
-        _ = one.changed() => {}
-        _ = other.changed() => {}
+        self.0.confirmations.raise();
     }
 }
 

@@ -95,7 +95,7 @@ impl State {
     /// Every process of the server ends now. What was written stays.
     pub(super) fn end(&mut self, output: &str) {
         if let Some(process) = self.process.take() {
-            process.exit.send_replace(true);
+            process.exit.raise();
             output.clone_into(&mut self.output);
         }
         if let Some(data) = &mut self.data {
@@ -129,13 +129,24 @@ impl State {
         process.has_postmaster = false;
         process.is_accepting = false;
         process.receiver = None;
-        process.exit.send_replace(true);
+        process.exit.raise();
         Some(process.pid)
     }
 
-    /// Kills programs; `servers_only`: those that run PostgreSQL.
-    pub(super) fn kill_tools(&self, servers_only: bool) {
-        for tool in self.tools.values().filter(|tool| tool.is_server || !servers_only) {
+    /// Kills programs; `servers_only`: those that run PostgreSQL. They are gone when this returns.
+    pub(super) fn kill_tools(&mut self, servers_only: bool) {
+        self.tools.retain(|_, tool| {
+            let is_spared = servers_only && !tool.is_server;
+            if !is_spared {
+                tool.kill.cancel();
+            }
+            is_spared
+        });
+    }
+
+    /// Kills one program, if it still runs.
+    pub(super) fn kill_tool(&mut self, number: u64) {
+        if let Some(tool) = self.tools.remove(&number) {
             tool.kill.cancel();
         }
     }
@@ -143,7 +154,6 @@ impl State {
     pub(super) fn power_off(&mut self) {
         self.is_off = true;
         self.kill_tools(false);
-        self.tools.clear();
         self.end("");
         if let Some(data) = &mut self.data {
             data.lose_unflushed();

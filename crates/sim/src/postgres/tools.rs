@@ -23,13 +23,14 @@ const FIRST_SYSTEM_ID: u64 = 7_000_000_000_000_000_000;
 /// Kills the program when nobody waits for it any more, as the end of the agent's task does.
 struct Leash {
     postgres: Postgres,
-    kill: CancellationToken,
+    number: u64,
 }
 
 impl Drop for Leash {
     fn drop(&mut self) {
-        if !self.postgres.state().faults.do_tools_outlive_agent {
-            self.kill.cancel();
+        let is_kept = self.postgres.state().faults.do_tools_outlive_agent;
+        if !is_kept {
+            self.postgres.change(|state| state.kill_tool(self.number));
         }
     }
 }
@@ -53,24 +54,24 @@ impl Postgres {
             state.tools.insert(number, Tool { name, is_server, kill: kill.clone() });
             number
         });
+        let leash = Leash { postgres: self.clone(), number };
         let (tell, told) = oneshot::channel();
-        let (this, killed) = (self.clone(), kill.clone());
+        let this = self.clone();
         drop(tokio::spawn(async move {
             let result = tokio::select! {
                 biased;
-                () = killed.cancelled() => Err(format!("{name} was killed")),
+                () = kill.cancelled() => Err(format!("{name} was killed")),
                 result = work => result,
             };
             this.change(|state| state.tools.remove(&number));
             // Nobody waits any more when the agent is gone.
             let _ = tell.send(result);
         }));
-        let leash = Leash { postgres: self.clone(), kill };
         tokio::select! {
             biased;
             result = told => result.unwrap_or_else(|_| Err(format!("{name} ended without a word"))),
             () = cancel.cancelled() => {
-                leash.kill.cancel();
+                leash.postgres.change(|state| state.kill_tool(number));
                 Err("cancelled".to_owned())
             }
         }
@@ -165,7 +166,7 @@ impl Postgres {
             let due = silent_since.map_or(end, |since| since + SERVER_TIMEOUT * 5);
             tokio::select! {
                 biased;
-                _ = life.changed() => {}
+                () = life.changed() => {}
                 _ = network.changed() => {}
                 () = sleep_until(due) => if silent_since.is_some() {
                     return Err("could not receive data: connection timed out".to_owned());
