@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// The file in `log.dir`, by the name that log collectors look for.
-const FILE: &str = "patroni.log";
+pub(crate) const FILE: &str = "patroni.log";
 
 /// Starts to log as the configuration says.
 ///

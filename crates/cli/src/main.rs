@@ -4,6 +4,7 @@ mod agent;
 mod ctl;
 mod demo;
 mod logging;
+mod replay;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -26,6 +27,8 @@ enum Cli {
     },
     /// Run a whole cluster on this machine, to try things out
     Demo(demo::Args),
+    /// Take recorded decisions again and show where they differ
+    Replay(replay::Args),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Cli::Agent(args) => agent::main(&args),
         Cli::Ctl { arguments } => ctl::main(std::iter::once(OsString::from("pgward ctl")).chain(arguments)),
         Cli::Demo(args) => run(demo::main(args)),
+        Cli::Replay(args) => replay::main(&args),
     }
 }
 

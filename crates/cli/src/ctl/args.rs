@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use super::plan::Wishes;
 use super::sheet::Format;
 
-/// Shows a cluster and moves its leader.
+/// Shows a cluster, moves its leader, and explains what it decided.
 #[derive(Debug, Parser)]
 #[command(disable_version_flag = true, subcommand_required = true)]
 pub(super) struct Arguments {
@@ -57,6 +57,13 @@ pub(super) enum Command {
     Dsn(DsnArguments),
     /// Show the version of this command, and of the members of a cluster
     Version(VersionArguments),
+    /// Tell what the members decided last and why, and who would take over now
+    Explain(ExplainArguments),
+    /// Try ahead what would happen if something were lost; nothing is touched
+    #[command(group = clap::ArgGroup::new("loss").required(true).args(["lose", "lose_store", "partition"]))]
+    WhatIf(WhatIfArguments),
+    /// Write everything that a post-mortem needs into one archive
+    Report(ReportArguments),
     /// A command that this version does not have.
     #[command(external_subcommand)]
     Other(Vec<OsString>),
@@ -209,6 +216,68 @@ pub(super) struct VersionArguments {
     pub(super) members: Vec<String>,
     #[command(flatten)]
     pub(super) group: Group,
+}
+
+/// The cluster, for commands whose arguments are something else.
+#[derive(Debug, Args)]
+pub(super) struct OfCluster {
+    /// The cluster; the configured one when left out
+    #[arg(long, value_name = "NAME")]
+    pub(super) cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+}
+
+/// How an explanation is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Shape {
+    /// Text for people.
+    #[default]
+    Pretty,
+    /// One JSON object on one line.
+    Json,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub(super) struct ExplainArguments {
+    /// A member, for its last decisions; all members and the last decision of each when left out
+    pub(super) member: Option<String>,
+    #[command(flatten)]
+    pub(super) of: OfCluster,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) format: Shape,
+}
+
+/// `what-if`.
+#[derive(Debug, Args)]
+pub(super) struct WhatIfArguments {
+    /// The machine of this member
+    #[arg(long, value_name = "MEMBER")]
+    pub(super) lose: Option<String>,
+    /// The store, for all members
+    #[arg(long)]
+    pub(super) lose_store: bool,
+    /// These members are cut off from the store and from the others, not from each other
+    #[arg(long, value_name = "MEMBER,...", value_delimiter = ',')]
+    pub(super) partition: Vec<String>,
+    #[command(flatten)]
+    pub(super) of: OfCluster,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) format: Shape,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub(super) struct ReportArguments {
+    /// The archive [default: pgward-report-CLUSTER-TIME.tar.gz]
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// A log whose end to add; the agent's own is found by `log.dir` when -c names its configuration
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) of: OfCluster,
 }
 
 /// A role that a member is chosen by.

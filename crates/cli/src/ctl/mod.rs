@@ -1,4 +1,4 @@
-//! `pgward ctl`, also known as `patronictl`: shows a cluster and moves its leader.
+//! `pgward ctl`, also known as `patronictl`: shows a cluster, moves its leader, and explains what it decided.
 //!
 //! Texts, prompts and exit codes are those of patronictl 4.1, because scripts read them. What is printed is computed from
 //! the cluster as read ([`members`], [`history`], [`plan`]); only [`outside`] talks to the store and to members, and every
@@ -7,12 +7,14 @@
 mod args;
 mod dcs_url;
 mod dsn;
+mod explain;
 mod history;
 mod members;
 mod move_leader;
 mod outside;
 mod plan;
 mod python;
+mod report;
 mod schedule;
 mod settings;
 mod sheet;
@@ -84,7 +86,7 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let mut terminal = Console;
     let outcome = start(arguments, &mut terminal);
-    ExitCode::from(report(outcome, &mut terminal))
+    ExitCode::from(conclude(outcome, &mut terminal))
 }
 
 /// One thread is enough, and starts faster.
@@ -100,7 +102,7 @@ fn start(arguments: Arguments, terminal: &mut impl Terminal) -> anyhow::Result<(
 }
 
 /// Tells how it ended and returns the exit code.
-fn report(outcome: anyhow::Result<()>, terminal: &mut impl Terminal) -> u8 {
+fn conclude(outcome: anyhow::Result<()>, terminal: &mut impl Terminal) -> u8 {
     let Err(error) = outcome else { return 0 };
     if error.is::<Aborted>() {
         terminal.warn("Aborted!");
@@ -168,6 +170,18 @@ async fn execute(command: Command, world: &impl World, terminal: &mut impl Termi
             let Some(scope) = wanted.cluster else { return Ok(()) };
             let cluster = world.read(&ClusterName { scope, group: wanted.group.group }).await?;
             version::of_members(&cluster, &wanted.members, world, terminal).await
+        }
+        Command::Explain(wanted) => {
+            let name = cluster_name(wanted.of.cluster.clone(), wanted.of.group.group, world)?;
+            explain::explain(wanted, &name, world, terminal).await
+        }
+        Command::WhatIf(wanted) => {
+            let name = cluster_name(wanted.of.cluster.clone(), wanted.of.group.group, world)?;
+            explain::try_ahead(wanted, &name, world, terminal).await
+        }
+        Command::Report(wanted) => {
+            let name = cluster_name(wanted.of.cluster.clone(), wanted.of.group.group, world)?;
+            report::report(wanted, &name, world, terminal).await
         }
         Command::Other(words) => {
             let word = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The real world: etcd, HTTP and the clock.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,15 @@ impl World for Outside {
 
     fn configured_group(&self) -> Option<u32> {
         self.settings.group
+    }
+
+    fn own_api_url(&self) -> Option<String> {
+        self.settings.own.as_ref().map(|own| own.restapi.api_url())
+    }
+
+    fn own_logs(&self) -> Vec<PathBuf> {
+        let own = self.settings.own.as_ref();
+        own.and_then(|own| own.log.dir.as_ref()).map(|dir| dir.join(crate::logging::FILE)).into_iter().collect()
     }
 
     fn now(&self) -> Zoned {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::bail;
-use pgward_core::config::{ClientConfig, CtlConfig, EtcdConfig, Source, Sources};
+use pgward_core::config::{ClientConfig, CtlConfig, EtcdConfig, LocalConfig, Source, Sources};
 
 use super::args::Global;
 use super::dcs_url::{self, DcsUrl};
@@ -23,6 +24,8 @@ pub(super) struct Settings {
     /// How members are asked.
     pub(super) ctl: CtlConfig,
     etcd: Option<EtcdConfig>,
+    /// The member that the configuration is of, when it is a complete one.
+    pub(super) own: Option<Arc<LocalConfig>>,
 }
 
 impl Settings {
@@ -46,7 +49,8 @@ impl Settings {
     fn read(sources: &Sources) -> anyhow::Result<Settings> {
         let ClientConfig { scope, namespace, group, etcd, ctl, warnings: _ } = ClientConfig::load(sources)
             .map_err(|problem| anyhow::anyhow!("cannot use the configuration: {problem}"))?;
-        Ok(Settings { scope, namespace, group, ctl, etcd })
+        let own = LocalConfig::load(sources).ok().map(Arc::new);
+        Ok(Settings { scope, namespace, group, ctl, etcd, own })
     }
 
     /// How to reach the store.

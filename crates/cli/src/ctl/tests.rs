@@ -15,7 +15,7 @@ use pgward_core::cluster::{Cluster, FailoverRequest, LeaseId, RawKey, Revision};
 use super::args::Arguments;
 use super::terminal::script::Script;
 use super::world::{Answer, ClusterName, NoAnswer, Request, World};
-use super::{execute, report};
+use super::{conclude, execute};
 
 /// Moments of a recorded cluster: stage to key to value.
 fn stages() -> BTreeMap<String, BTreeMap<String, String>> {
@@ -94,6 +94,14 @@ impl World for Recorded {
         None
     }
 
+    fn own_api_url(&self) -> Option<String> {
+        None
+    }
+
+    fn own_logs(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     fn now(&self) -> Zoned {
         self.now.clone()
     }
@@ -150,7 +158,7 @@ fn transcript(command: &str, answers: &[&str], world: &Recorded) -> String {
         }
         Err(message) => panic!("{command}: {message}"),
     };
-    let code = report(outcome, &mut terminal);
+    let code = conclude(outcome, &mut terminal);
     format!("$ {command}\n{}[exit {code}]\n", terminal.transcript)
 }
 

@@ -1,6 +1,7 @@
 //! What the commands need from outside: the store, the members' REST API and the time.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,10 @@ pub(super) trait World {
     fn configured_scope(&self) -> Option<String>;
     /// The Citus group of the configuration.
     fn configured_group(&self) -> Option<u32>;
+    /// The REST API of the member whose configuration was given.
+    fn own_api_url(&self) -> Option<String>;
+    /// The logs that its configuration names.
+    fn own_logs(&self) -> Vec<PathBuf>;
     /// The time, in the local zone.
     fn now(&self) -> Zoned;
     /// Reads a cluster as it is now.

@@ -29,6 +29,19 @@ pub fn with_rules(reason: &Reason) -> String {
     format!("{} [{}]", sentence(reason), reason.rules().join(", "))
 }
 
+/// A reason not to lead, where it is clear that nobody does: without that half of the sentence, with its rules.
+pub fn refusal(reason: &Reason) -> String {
+    let text = with_rules(reason);
+    for known in
+        ["nobody holds the leader key, but ", "nobody holds the leader key, and ", "nobody holds the leader key: "]
+    {
+        if let Some(rest) = text.strip_prefix(known) {
+            return rest.to_owned();
+        }
+    }
+    text
+}
+
 /// True when the reason is why this member did not take, or did not keep, the leadership that was free or its own.
 pub fn is_refusal(reason: &Reason) -> bool {
     matches!(
@@ -141,7 +154,8 @@ pub fn span(duration: Duration) -> String {
     };
     match seconds {
         0 if millis == 0 => "0 s".to_owned(),
-        0 => format!("0.{:03}", millis).trim_end_matches('0').to_owned() + " s",
+        0 if millis >= 100 => format!("0.{:02}", millis / 10).trim_end_matches('0').to_owned() + " s",
+        0 => format!("0.{millis:03} s"),
         1..10 if millis % 1000 < 100 => format!("{seconds} s"),
         1..10 => format!("{seconds}.{} s", millis % 1000 / 100),
         10..120 => format!("{seconds} s"),
@@ -184,6 +198,12 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_does_not_repeat_that_nobody_leads() {
+        assert_eq!(refusal(&Reason::NoFailover), "this member is tagged nofailover [HLT-7, INV-S24]");
+        assert_eq!(refusal(&Reason::PositionUnknown), "its own position is unknown [RACE-1, IN-P5]");
+    }
+
+    #[test]
     fn sizes_and_times_are_rounded() {
         for (count, want) in [
             (0, "0 bytes"),
@@ -202,6 +222,8 @@ mod tests {
             (0, "0 s"),
             (7, "0.007 s"),
             (350, "0.35 s"),
+            (507, "0.5 s"),
+            (859, "0.85 s"),
             (2000, "2 s"),
             (2150, "2.1 s"),
             (17_900, "17 s"),

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, MemberRole, PostgresState};
 use crate::decide::peers::PeerStatus;
+use crate::decide::view::{Facts, Lease, OwnTags, Postgres, RecoveryDiff};
 use crate::decide::{Effect, Memory, Reason, View};
 use crate::names::MemberName;
 
@@ -30,6 +31,51 @@ pub struct Observed {
     pub memory: Memory,
     /// What it answers to other members now. `None` when it does not answer.
     pub status: Option<PeerStatus>,
+}
+
+impl Observed {
+    /// What a member would see that answers only for its status, such as one that Patroni runs: as `template` saw it,
+    /// with its own role, position and tags.
+    pub fn assumed(name: &MemberName, status: &PeerStatus, cluster: &Cluster, template: &View) -> Observed {
+        let role = if status.in_recovery { MemberRole::Replica } else { MemberRole::Primary };
+        let epoch = cluster.leader.as_ref().filter(|leader| leader.name == *name).map(|leader| leader.epoch);
+        let (now, ttl) = (template.now, template.settings.ttl);
+        let position = if status.in_recovery { status.position } else { cluster.status.optime.unwrap_or_default() };
+        let facts = Facts {
+            in_recovery: status.in_recovery,
+            position,
+            replayed: position,
+            timeline: status.timeline,
+            streaming: status.in_recovery,
+            replay_paused: false,
+            history: None,
+            checkpointed: true,
+        };
+        let view = View {
+            me: name.clone(),
+            tags: OwnTags {
+                nofailover: status.nofailover,
+                failover_priority: status.failover_priority,
+                ..OwnTags::default()
+            },
+            lease: epoch.map_or(Lease::None, |epoch| Lease::Held { sent: now, ttl, epoch }),
+            postgres: Postgres {
+                state: PostgresState::Running,
+                role,
+                alive: true,
+                starting_since: None,
+                facts: Some(facts),
+                control: None,
+                managed: true,
+                recovery: RecoveryDiff::Same,
+            },
+            action: None,
+            finished: Vec::new(),
+            poll: None,
+            ..template.clone()
+        };
+        Observed { view, memory: Memory::default(), status: Some(status.clone()) }
+    }
 }
 
 /// A cluster at one instant.
