@@ -55,8 +55,11 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     );
     let behind = matches!((ours, theirs), (Some(ours), Some(theirs)) if ours < theirs);
     let streaming = view.postgres.facts.as_ref().is_some_and(|facts| facts.streaming);
-    let compared = memory.same_history_as == theirs;
-    if behind && !streaming && !compared && matches!(memory.rewind, super::RewindState::Initial) {
+    let replayed = view.postgres.facts.as_ref().map(|facts| facts.replayed);
+    let compared =
+        memory.same_history_as.is_some_and(|(with, at)| Some(with) == theirs && replayed.is_none_or(|lsn| lsn <= at));
+    let is_settled = matches!(memory.rewind, super::RewindState::Initial | super::RewindState::NotNeeded);
+    if behind && !streaming && !compared && is_settled {
         rewind::request_check(view, memory); // FOL-12: the leader moved on and we do not stream from it.
     }
     if let Some(decision) = rewind::next_step(view, cluster, memory)

@@ -9,7 +9,7 @@ use crate::time::BootInstant;
 use crate::wal::{Lsn, Timeline};
 
 use super::is_owner;
-use super::rewind::{Divergence, DivergenceFacts, judge};
+use super::rewind::{Divergence, DivergenceFacts, LocalRole, judge};
 use super::view::{ActionKind, Finished, Outcome, Store, View};
 
 /// State between decisions (MEM-1…12, as far as asynchronous replication needs it).
@@ -26,8 +26,9 @@ pub struct Memory {
     pub rewind: RewindState,
     /// The leader that the history was last compared with: what was found is about it alone.
     pub compared_with: Option<MemberName>,
-    /// The leader's timeline that the last comparison found to continue our history: not compared again (FOL-12).
-    pub same_history_as: Option<Timeline>,
+    /// The leader's timeline that the last comparison found to continue our history, and our position then: not compared
+    /// again before we have replayed more (FOL-12). A server that was down may find more WAL of its own when it starts.
+    pub same_history_as: Option<(Timeline, Lsn)>,
     /// Whom a running replica was last told to follow, and when.
     pub pointed_to: Option<(Option<MemberName>, BootInstant)>,
     /// Why the last rewind failed.
@@ -214,8 +215,12 @@ impl Memory {
         self.rewind = match judge(facts) {
             Divergence::Diverged => RewindState::Needed,
             Divergence::SameHistory => {
-                if let DivergenceFacts::Known { leader_timeline, .. } = facts {
-                    self.same_history_as = Some(*leader_timeline);
+                if let DivergenceFacts::Known { local, leader_timeline, .. } = facts {
+                    let end = match local.was {
+                        LocalRole::FormerPrimary { checkpoint_end } => checkpoint_end.unwrap_or(local.lsn),
+                        LocalRole::Standby => local.lsn,
+                    };
+                    self.same_history_as = Some((*leader_timeline, end));
                 }
                 RewindState::NotNeeded
             }

@@ -524,7 +524,7 @@ fn any_memory(choices: &mut Choices<'_>) -> Memory {
             RewindState::Failed,
         ]),
         compared_with: choices.maybe(name),
-        same_history_as: choices.maybe(timeline),
+        same_history_as: choices.maybe(|choices| (timeline(choices), lsn(choices))),
         pointed_to: choices.maybe(|choices| (choices.maybe(name), instant(choices))),
         rewind_error: choices.maybe(text).unwrap_or_default(),
         check_again_at: choices.maybe(instant),

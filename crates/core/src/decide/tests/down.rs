@@ -524,4 +524,8 @@ fn a_replica_compares_with_a_moved_leader_once() {
     let settled = View { postgres: Postgres { recovery: RecoveryDiff::Same, ..behind.postgres.clone() }, ..behind };
     let memory = Memory { rewind: RewindState::Initial, ..memory };
     check("and does not compare again", &settled, &memory, &[], "OWN-7");
+    let before = settled.postgres.facts.clone().unwrap();
+    let further = Facts { position: Lsn(1200), replayed: Lsn(1200), ..before };
+    let further = View { postgres: Postgres { facts: Some(further), ..settled.postgres.clone() }, ..settled };
+    check("it had more WAL of its own than it knew: compares again", &further, &memory, &compare, "RWD-3");
 }
