@@ -10,7 +10,7 @@ ifneq ($(strip $(PG_BIN)),)
 export PG_BIN
 endif
 
-.PHONY: help build demo demo-stop test check bench soak
+.PHONY: help build demo demo-stop test check bench sim soak
 
 help: ## this list
 	@echo "make TARGET [PG_BIN=DIR] [ARGS=\"...\"]"
@@ -34,6 +34,9 @@ check: ## format, lints, documentation, dependencies: what CI runs before the te
 
 bench: ## measure pgward and Patroni side by side (about an hour; ARGS="--rows switchover --runs 3" for less)
 	@scripts/bench $(ARGS)
+
+sim: ## simulated clusters under faults: SEEDS=100000, MINUTES=10, or SEED=4711 for the story of one
+	@scripts/sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 soak: ## the long tests, hours
 	@scripts/soak $(ARGS)

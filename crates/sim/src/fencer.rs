@@ -6,12 +6,13 @@ use std::time::Duration;
 use pgward_agent::fence::{Fencer, Order, Protected};
 use pgward_agent::fencer::{Duty, FencerError, Lost, Orders, ProcessIdentity, State};
 use pgward_agent::host::BoxFuture;
+use pgward_core::names::MemberName;
 use pgward_core::time::BootInstant;
-use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::host::{Clocks, Process};
 use crate::postgres::Postgres;
+use crate::postgres::signal::Signal;
 
 /// How often a fencer that is on guard looks for processes again.
 const GUARD_PAUSE: Duration = Duration::from_millis(25);
@@ -23,11 +24,16 @@ const REPLY_TIME: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub struct SimFencer {
     shared: Arc<Mutex<Shared>>,
-    wake: watch::Sender<u64>,
+    wake: Signal,
     process: Process,
     clocks: Clocks,
     postgres: Postgres,
+    machine: MemberName,
+    slot: FencerSlot,
 }
+
+/// Where a machine keeps its present fencer.
+pub type FencerSlot = Arc<Mutex<Option<SimFencer>>>;
 
 struct Shared {
     duty: Duty,
@@ -37,14 +43,17 @@ struct Shared {
 
 impl SimFencer {
     /// Starts one.
-    pub fn start(clocks: &Clocks, postgres: &Postgres) -> SimFencer {
+    pub fn start(machine: &MemberName, clocks: &Clocks, postgres: &Postgres, slot: &FencerSlot) -> SimFencer {
         let fencer = SimFencer {
             shared: Arc::new(Mutex::new(Shared { duty: Duty::default(), agent: None })),
-            wake: watch::Sender::new(0),
-            process: Process::default(),
+            wake: Signal::default(),
+            process: Process::new(machine),
             clocks: clocks.clone(),
             postgres: postgres.clone(),
+            machine: machine.clone(),
+            slot: Arc::clone(slot),
         };
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(fencer.clone());
         drop(fencer.process.spawn(fencer.clone().run()));
         fencer
     }
@@ -60,8 +69,12 @@ impl SimFencer {
 
     /// An agent connects, in place of the one before.
     pub fn connect(&self, agent: u64) -> Connection {
-        self.shared().agent = Some(agent);
-        self.wake.send_modify(|version| *version += 1);
+        {
+            let mut shared = self.shared();
+            shared.agent = Some(agent);
+            shared.duty.hear(); // An agent begins by asking for the state.
+        }
+        self.wake.raise();
         Connection { fencer: self.clone(), agent }
     }
 
@@ -78,6 +91,13 @@ impl SimFencer {
         matches!(self.shared().duty.state(), State::Armed(_))
     }
 
+    /// It has struck.
+    fn note(&self, is_left: bool) {
+        let mut shared = self.shared();
+        let has_agent = shared.agent.is_some();
+        shared.duty.struck(is_left, has_agent);
+    }
+
     async fn run(self) {
         let mut wake = self.wake.subscribe();
         loop {
@@ -92,10 +112,8 @@ impl SimFencer {
                 (shared.duty.overdue(now), due)
             };
             if let Some(orders) = overdue {
-                self.postgres.strike(orders.postmaster.map(|server| (server.pid, server.start_ticks)));
-                let mut shared = self.shared();
-                let has_agent = shared.agent.is_some();
-                shared.duty.struck(false, has_agent);
+                let is_left = !self.postgres.strike(orders.postmaster.map(|server| (server.pid, server.start_ticks)));
+                self.note(is_left);
                 continue;
             }
             let due = async {
@@ -106,12 +124,11 @@ impl SimFencer {
             };
             tokio::select! {
                 biased;
-                changed = wake.changed() => if changed.is_err() {
-                    return;
-                },
+                () = wake.changed() => {}
                 () = due => {
                     if self.shared().duty.is_on_guard() {
-                        self.postgres.strike(None);
+                        let is_left = !self.postgres.strike(None);
+                        self.note(is_left);
                     }
                 }
             }
@@ -127,7 +144,10 @@ pub struct Connection {
 
 impl Connection {
     /// Asks the process, which answers only while it runs.
-    async fn ask(&self, change: impl FnOnce(&mut Duty, BootInstant) -> Result<(), FencerError>) -> Result<(), FencerError> {
+    async fn ask(
+        &self,
+        change: impl FnOnce(&mut Duty, BootInstant) -> Result<(), FencerError>,
+    ) -> Result<(), FencerError> {
         sleep(Duration::from_micros(100)).await;
         if !self.fencer.process.runs() || self.fencer.shared().agent != Some(self.agent) {
             sleep(REPLY_TIME).await;
@@ -138,7 +158,7 @@ impl Connection {
             shared.duty.hear();
             change(&mut shared.duty, self.fencer.clocks.boot_now())
         };
-        self.fencer.wake.send_modify(|version| *version += 1);
+        self.fencer.wake.raise();
         done
     }
 }
@@ -170,8 +190,8 @@ impl Fencer for Connection {
     fn replacement(&self) -> BoxFuture<'_, Result<Arc<dyn Fencer>, FencerError>> {
         Box::pin(async {
             sleep(Duration::from_millis(5)).await;
-            let next = SimFencer::start(&self.fencer.clocks, &self.fencer.postgres);
-            self.fencer.postgres.set_fencer(next.clone());
+            let SimFencer { machine, clocks, postgres, slot, .. } = &self.fencer;
+            let next = SimFencer::start(machine, clocks, postgres, slot);
             Ok(Arc::new(next.connect(self.agent)) as Arc<dyn Fencer>)
         })
     }

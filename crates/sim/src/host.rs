@@ -8,9 +8,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pgward_agent::host::{BoxFuture, Host};
+use pgward_core::names::MemberName;
 use pgward_core::time::{BootInstant, WallTime};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tracing::Span;
+
+use crate::postgres::signal::Signal;
 
 /// The clocks of one machine. Clones are the same clocks.
 #[derive(Clone, Debug)]
@@ -58,8 +62,9 @@ impl Clocks {
             if left.is_zero() {
                 return;
             }
-            // True time may pass a little faster or slower: at most a few rounds.
-            sleep(left.max(Duration::from_millis(1))).await;
+            // A fast clock gets there sooner: a little too early at first, then again for what is left.
+            let sooner = left * 1000 / 1001;
+            sleep(sooner.max(Duration::from_millis(1))).await;
         }
     }
 }
@@ -76,6 +81,8 @@ enum Life {
 #[derive(Clone, Debug)]
 pub struct Process {
     shared: Arc<Mutex<Shared>>,
+    ended: Signal,
+    span: Span,
 }
 
 #[derive(Debug)]
@@ -85,13 +92,17 @@ struct Shared {
     panic: Option<String>,
 }
 
-impl Default for Process {
-    fn default() -> Self {
-        Process { shared: Arc::new(Mutex::new(Shared { life: Life::Runs, waiting: Vec::new(), panic: None })) }
-    }
-}
-
 impl Process {
+    /// One that runs. What its tasks log carries the name of its machine.
+    pub fn new(machine: &MemberName) -> Process {
+        let shared = Shared { life: Life::Runs, waiting: Vec::new(), panic: None };
+        Process {
+            shared: Arc::new(Mutex::new(shared)),
+            ended: Signal::default(),
+            span: tracing::info_span!("on", machine = machine.as_str()),
+        }
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,7 +116,15 @@ impl Process {
             shared.life = life;
             if life == Life::Stopped { Vec::new() } else { std::mem::take(&mut shared.waiting) }
         };
+        if life == Life::Dead {
+            self.ended.raise();
+        }
         waiting.into_iter().for_each(Waker::wake);
+    }
+
+    /// Resolves when it is dead.
+    pub async fn ended(&self) {
+        self.ended.raised().await;
     }
 
     /// SIGSTOP: nothing of it runs until [`Process::go_on`].
@@ -170,19 +189,17 @@ impl Future for Task {
                 Poll::Ready(())
             }
             Life::Runs => {
-                let Some(work) = &mut self.work else { return Poll::Ready(()) };
+                let Task { process, work } = &mut *self;
+                let _entered = process.span.enter();
+                let Some(work) = work else { return Poll::Ready(()) };
                 match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
                     Ok(Poll::Pending) => Poll::Pending,
-                    Ok(Poll::Ready(())) => {
-                        self.work = None;
-                        Poll::Ready(())
-                    }
+                    Ok(Poll::Ready(())) => Poll::Ready(()),
                     Err(panic) => {
                         let text = panic.downcast_ref::<String>().cloned();
                         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-                        self.process.shared().panic = Some(text.unwrap_or_else(|| "a panic without words".to_owned()));
-                        self.work = None;
-                        self.process.kill();
+                        process.shared().panic = Some(text.unwrap_or_else(|| "a panic without words".to_owned()));
+                        process.kill();
                         Poll::Ready(())
                     }
                 }
@@ -223,7 +240,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stopped_process_does_nothing_and_a_killed_one_never_again() {
-        let (process, ticks) = (Process::default(), Arc::new(AtomicU32::new(0)));
+        let (process, ticks) = (Process::new(&"n1".parse().unwrap()), Arc::new(AtomicU32::new(0)));
         let counter = Arc::clone(&ticks);
         let task = process.spawn(async move {
             loop {

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pgward_core::names::MemberName;
-use tokio::sync::watch;
-
 use crate::dice::Dice;
+use crate::postgres::signal::{Listener, Signal};
+use pgward_core::names::MemberName;
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +32,7 @@ pub enum Kind {
 #[derive(Clone, Debug)]
 pub struct Network {
     state: Arc<Mutex<State>>,
-    changes: watch::Sender<u64>,
+    changes: Signal,
     dice: Dice,
 }
 
@@ -51,7 +50,7 @@ const DELAY: (Duration, Duration) = (Duration::from_micros(200), Duration::from_
 impl Network {
     /// A network without faults.
     pub fn new(dice: Dice) -> Network {
-        Network { state: Arc::default(), changes: watch::Sender::new(0), dice }
+        Network { state: Arc::default(), changes: Signal::default(), dice }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -61,7 +60,7 @@ impl Network {
     /// Cuts one direction.
     pub fn cut(&self, from: &Place, to: &Place, kind: Kind) {
         self.state().cut.insert((from.clone(), to.clone(), kind));
-        self.changes.send_modify(|version| *version += 1);
+        self.changes.raise();
     }
 
     /// Slows down everything to and from a place.
@@ -75,7 +74,7 @@ impl Network {
         state.cut.clear();
         state.slow.clear();
         drop(state);
-        self.changes.send_modify(|version| *version += 1);
+        self.changes.raise();
     }
 
     /// True when messages from `from` arrive at `to`.
@@ -98,7 +97,7 @@ impl Network {
     }
 
     /// Wakes when something was cut or mended.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub fn changes(&self) -> Listener {
         self.changes.subscribe()
     }
 }

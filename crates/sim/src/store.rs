@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::host::{Clocks, Process};
 use crate::network::{Kind, Network, Place};
+use crate::postgres::signal::Signal;
 
 /// How long a picture counts without being confirmed, and how often it is confirmed: as the etcd client has it.
 const LOST_AFTER: Duration = Duration::from_secs(5);
@@ -56,7 +57,7 @@ pub struct Etcd {
     server: MemoryServer,
     network: Network,
     state: Arc<Mutex<State>>,
-    changes: watch::Sender<u64>,
+    changes: Signal,
     began: Instant,
     hook: StoreHook,
 }
@@ -73,7 +74,7 @@ impl Etcd {
     /// An empty store.
     pub fn new(network: Network, hook: StoreHook) -> Etcd {
         let (server, state) = (MemoryServer::new(), Arc::default());
-        Etcd { server, network, state, changes: watch::Sender::new(0), began: Instant::now(), hook }
+        Etcd { server, network, state, changes: Signal::default(), began: Instant::now(), hook }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,7 +82,7 @@ impl Etcd {
     }
 
     fn tell(&self, event: &StoreEvent) {
-        self.changes.send_modify(|version| *version += 1);
+        self.changes.raise();
         (self.hook)(event);
     }
 
@@ -157,13 +158,8 @@ impl Etcd {
     /// The connection of one agent. Its watch is part of the agent's `process`.
     pub fn connect(&self, me: &MemberName, clocks: &Clocks, process: &Process) -> SimStore {
         let (publisher, view) = watch::channel(StoreView::Connecting { error: None });
-        let store = SimStore {
-            me: me.clone(),
-            etcd: self.clone(),
-            client: self.server.client(),
-            clocks: clocks.clone(),
-            view,
-        };
+        let store =
+            SimStore { me: me.clone(), etcd: self.clone(), client: self.server.client(), clocks: clocks.clone(), view };
         drop(process.spawn(store.clone().follow(publisher)));
         store
     }
@@ -213,11 +209,8 @@ impl SimStore {
         }
     }
 
-    async fn travel<T, F>(
-        self,
-        carry_out: impl FnOnce(SimStore) -> F,
-        answer: oneshot::Sender<Result<T, StoreError>>,
-    ) where
+    async fn travel<T, F>(self, carry_out: impl FnOnce(SimStore) -> F, answer: oneshot::Sender<Result<T, StoreError>>)
+    where
         F: Future<Output = Result<T, StoreError>>,
     {
         let delay = || self.etcd.network.delay(&self.here(), &Place::Store);
@@ -229,19 +222,19 @@ impl SimStore {
             tokio::select! {
                 biased;
                 () = sleep_until(give_up) => return std::future::pending().await,
-                Ok(()) = changes.0.changed() => {}
-                Ok(()) = changes.1.changed() => {}
+                () = changes.0.changed() => {}
+                () = changes.1.changed() => {}
             }
         }
         self.etcd.catch_up();
         let outcome = carry_out(self.clone()).await;
-        self.etcd.changes.send_modify(|version| *version += 1);
+        self.etcd.changes.raise();
         sleep(delay()).await;
         while !self.carries_answer() {
             tokio::select! {
                 biased;
                 () = sleep_until(give_up) => return std::future::pending().await,
-                Ok(()) = changes.0.changed() => {}
+                () = changes.0.changed() => {}
             }
         }
         // Who has given up meanwhile does not learn it.
@@ -265,7 +258,8 @@ impl SimStore {
         loop {
             let reaches = self.carries_request() && self.carries_answer() && !self.etcd.state().is_away;
             let is_read_due = Instant::now() >= next_read;
-            let hears = !self.etcd.state().are_watches_silent && self.etcd.server.revision() != shown.unwrap_or_default();
+            let hears =
+                !self.etcd.state().are_watches_silent && self.etcd.server.revision() != shown.unwrap_or_default();
             if reaches && (is_read_due || hears || shown.is_none()) {
                 let read_at = self.clocks.boot_now();
                 sleep(self.etcd.network.delay(&self.here(), &Place::Store)).await;
@@ -293,8 +287,8 @@ impl SimStore {
             tokio::select! {
                 biased;
                 () = sleep_until(next_read) => {}
-                Ok(()) = store.changed() => {}
-                Ok(()) = network.changed() => {}
+                () = store.changed() => {}
+                () = network.changed() => {}
             }
         }
     }

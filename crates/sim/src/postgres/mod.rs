@@ -21,7 +21,7 @@ mod rejoin;
 mod replication;
 mod sessions;
 mod shutdown;
-mod signal;
+pub mod signal;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -71,7 +71,7 @@ impl Postgres {
             let server = wish.upstream.as_ref().and_then(|upstream| self.0.fleet.find(&upstream.member));
             let server = server.filter(|server| server.name() != self.name());
             let mut theirs = server.as_ref().map(|server| (server.0.life.subscribe(), server.0.flushes.subscribe()));
-            network.mark_unchanged();
+            network.mark_seen();
             let attempted = Instant::now();
             if let (Some(upstream), Some(server), true) = (&wish.upstream, server, wish.may_connect)
                 && let Some(connection) = self.connect(pid, upstream, server).await

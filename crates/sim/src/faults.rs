@@ -1,0 +1,314 @@
+//! What can go wrong (FLT-1 to FLT-22, as far as the present features reach), drawn from a seed as a schedule.
+
+use std::fmt;
+use std::time::Duration;
+
+use pgward_core::names::MemberName;
+
+use crate::dice::Dice;
+
+/// Something that happens to a run at a given time, and how long it lasts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// Counted from the end of the bootstrap.
+    pub at: Duration,
+    /// How long it lasts, where it lasts.
+    pub lasts: Duration,
+    /// What.
+    pub fault: Fault,
+}
+
+/// Which traffic a partition stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// A member from everything.
+    Everything,
+    /// A member from the store, in both directions.
+    Store,
+    /// The store's answers to a member.
+    StoreAnswers,
+    /// A member's requests to the store.
+    StoreRequests,
+    /// REST between a member and all others.
+    Rest,
+    /// Replication between a member and all others.
+    Replication,
+    /// What a member sends to the others: they are heard, and do not hear.
+    Outgoing,
+}
+
+/// A misbehaviour of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It takes long to start.
+    StartSlow,
+    /// It does not start.
+    StartFails,
+    /// It runs and lets nobody in.
+    StartRejects,
+    /// It does not stop in order.
+    StopHangs,
+    /// Its archive hangs when it stops.
+    ArchiveHangs,
+    /// The end of recovery takes long.
+    PromoteSlow,
+    /// Promote is refused.
+    PromoteRefused,
+    /// It dies while it is promoted, before the new timeline exists.
+    PromoteDies,
+    /// It dies while it is promoted, when the new timeline exists.
+    PromoteDiesLate,
+    /// Checkpoints take long.
+    CheckpointSlow,
+    /// A rewind fails and leaves the data as it was.
+    RewindFails,
+    /// A rewind fails in the middle.
+    RewindHalfWay,
+    /// A copy fails.
+    CloneFails,
+    /// Commits do not reach the disk.
+    FsyncStalls,
+    /// The disk is full: it crashes, and does not start.
+    DiskFull,
+    /// It does not answer questions.
+    MonitorTimesOut,
+    /// It receives no WAL.
+    ReceiverStuck,
+    /// Replay is paused.
+    ReplayPaused,
+    /// The data directory cannot be looked at.
+    DataInaccessible,
+    /// pg_rewind and the like go on when the agent that started them is killed.
+    ToolsOutliveAgent,
+    /// Its processes hang in the kernel: even SIGKILL has to wait. Breaks the assumption that a kill takes two seconds at
+    /// most, so it is not drawn at random.
+    Unkillable,
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// SIGKILL of the agent; it is started again afterwards.
+    KillAgent(MemberName),
+    /// SIGSTOP of the agent.
+    StopAgent(MemberName),
+    /// SIGTERM of the agent; it is started again afterwards.
+    TerminateAgent(MemberName),
+    /// SIGKILL of all processes of PostgreSQL.
+    KillServer(MemberName),
+    /// SIGKILL of the postmaster; its backends live on for a moment.
+    KillPostmaster(MemberName),
+    /// SIGSTOP of all processes of PostgreSQL.
+    StopServer(MemberName),
+    /// SIGKILL of the fencer.
+    KillFencer(MemberName),
+    /// The virtual machine is paused: everything on it stops at once.
+    StopMachine(MemberName),
+    /// The machine loses power.
+    Crash(MemberName),
+    /// All machines lose power at once.
+    CrashAll,
+    /// A part of the network is cut.
+    Partition(MemberName, Cut),
+    /// The network of a member is slow.
+    Slow(MemberName),
+    /// The store loses its quorum.
+    StoreAway,
+    /// The store elects another leader.
+    StoreElects,
+    /// Watches say nothing.
+    WatchesSilent,
+    /// The wall clock of a machine jumps.
+    StepWall(MemberName, i64),
+    /// A server misbehaves.
+    Trouble(MemberName, Trouble),
+    /// An operator asks for a switchover, to anybody or to a member.
+    Switchover(Option<MemberName>),
+    /// An operator deletes a key.
+    DeleteKey(&'static str),
+    /// An operator, or a broken tool, writes garbage into a key.
+    Garbage(&'static str),
+}
+
+impl Fault {
+    /// True when an acknowledged write may be lost by it, because replication is asynchronous.
+    pub fn may_lose(&self) -> bool {
+        !matches!(
+            self,
+            Fault::Switchover(_)
+                | Fault::StepWall(..)
+                | Fault::StoreElects
+                | Fault::WatchesSilent
+                | Fault::KillFencer(_)
+        )
+    }
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "+{:>7.1}s  {:?}  for {:.1}s", self.at.as_secs_f64(), self.fault, self.lasts.as_secs_f64())
+    }
+}
+
+/// The settings and the faults of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// How many members.
+    pub members: usize,
+    /// `bootstrap.dcs`, as YAML.
+    pub dcs: String,
+    /// The tags of each member, as YAML.
+    pub tags: Vec<String>,
+    /// Length of the lease.
+    pub ttl: Duration,
+    /// Faults begin with the first start instead of after it.
+    pub is_early: bool,
+    /// What happens, in the order of time.
+    pub faults: Vec<Planned>,
+}
+
+impl Plan {
+    /// True when a member may stay broken for good: what came of it cannot be rewound, and no setting allows to replace it.
+    pub fn may_leave_broken(&self) -> bool {
+        let is_on = |flag: &str| self.dcs.contains(&format!("{flag}: true"));
+        let breaks = |planned: &Planned| {
+            matches!(planned.fault, Fault::Trouble(_, Trouble::RewindFails | Trouble::RewindHalfWay))
+        };
+        let rewinds = is_on("use_pg_rewind") && !self.faults.iter().any(breaks);
+        let replaces =
+            is_on("remove_data_directory_on_rewind_failure") && is_on("remove_data_directory_on_diverged_timelines");
+        !rewinds && !replaces
+    }
+}
+
+/// The names of `members` members.
+pub fn names(members: usize) -> Vec<MemberName> {
+    (1..=members).filter_map(|number| format!("n{number}").parse().ok()).collect()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Plan {
+    /// Draws a plan.
+    pub fn draw(dice: &Dice) -> Plan {
+        let members = *dice.pick(&[3, 3, 3, 2, 4, 5]).unwrap_or(&3);
+        let (ttl, loop_wait, retry) =
+            *dice.pick(&[(30, 10, 10), (30, 10, 10), (20, 5, 5), (60, 10, 20)]).unwrap_or(&(30, 10, 10));
+        let flag = |per_mille: u32| if dice.chance(per_mille) { "true" } else { "false" };
+        let start_timeout = *dice.pick(&[300, 300, 0, 20]).unwrap_or(&300);
+        let dcs = format!(
+            "{{ttl: {ttl}, loop_wait: {loop_wait}, retry_timeout: {retry}, maximum_lag_on_failover: 1048576, \
+             primary_start_timeout: {start_timeout}, check_timeline: {}, postgresql: {{use_pg_rewind: {}, use_slots: {}, \
+             remove_data_directory_on_rewind_failure: {}, remove_data_directory_on_diverged_timelines: {}}}}}",
+            flag(500),
+            flag(900),
+            flag(900),
+            flag(500),
+            flag(500),
+        );
+        let tag = |number: usize| match dice.below(12) {
+            0 if number > 1 => "{nofailover: true}".to_owned(),
+            1 => format!("{{replicatefrom: n{}}}", 1 + dice.below(members)),
+            _ => "{}".to_owned(),
+        };
+        let tags = (1..=members).map(tag).collect();
+        let count = 1 + dice.below(8);
+        let mut faults: Vec<Planned> =
+            (0..count).map(|_| Self::fault(dice, members, Duration::from_secs(ttl))).collect();
+        faults.sort_by_key(|planned| planned.at);
+        if dice.chance(30) {
+            // Deleting the leader key breaks the store's promise: whoever is cut off at that moment cannot know. So it comes alone.
+            let at = dice.between(Duration::ZERO, SECOND * 60);
+            faults = vec![Planned { at, lasts: Duration::ZERO, fault: Fault::DeleteKey("leader") }];
+        }
+        let is_early = dice.chance(150);
+        Plan { members, dcs, tags, ttl: Duration::from_secs(ttl), is_early, faults }
+    }
+
+    fn fault(dice: &Dice, members: usize, ttl: Duration) -> Planned {
+        let names = names(members);
+        // Faults that meet are the dangerous ones: often within seconds of each other, sometimes minutes apart.
+        let at = dice.between(Duration::ZERO, if dice.chance(700) { SECOND * 120 } else { SECOND * 900 });
+        let lasts = match dice.below(4) {
+            0 => dice.between(Duration::from_millis(10), SECOND * 3),
+            1 => dice.between(SECOND, SECOND * 15),
+            2 => dice.between(ttl / 2, ttl * 2),
+            _ => dice.between(SECOND * 10, SECOND * 120),
+        };
+        Planned { at, lasts, fault: Self::kind(dice, &names) }
+    }
+
+    fn kind(dice: &Dice, names: &[MemberName]) -> Fault {
+        let Some(who) = dice.pick(names).cloned() else { return Fault::StoreElects };
+        let cuts = [
+            Cut::Everything,
+            Cut::Everything,
+            Cut::Store,
+            Cut::StoreAnswers,
+            Cut::StoreRequests,
+            Cut::Rest,
+            Cut::Replication,
+            Cut::Outgoing,
+        ];
+        let troubles = [
+            Trouble::StartSlow,
+            Trouble::StartFails,
+            Trouble::StartRejects,
+            Trouble::StopHangs,
+            Trouble::ArchiveHangs,
+            Trouble::PromoteDiesLate,
+            Trouble::CheckpointSlow,
+            Trouble::ReplayPaused,
+            Trouble::ToolsOutliveAgent,
+            Trouble::PromoteSlow,
+            Trouble::PromoteRefused,
+            Trouble::PromoteDies,
+            Trouble::RewindFails,
+            Trouble::RewindHalfWay,
+            Trouble::CloneFails,
+            Trouble::FsyncStalls,
+            Trouble::DiskFull,
+            Trouble::MonitorTimesOut,
+            Trouble::ReceiverStuck,
+            Trouble::DataInaccessible,
+        ];
+        match dice.below(40) {
+            0..=2 => Fault::KillAgent(who),
+            3..=5 => Fault::StopAgent(who),
+            6 => Fault::TerminateAgent(who),
+            7..=9 => Fault::KillServer(who),
+            10 => Fault::KillPostmaster(who),
+            11 => Fault::StopServer(who),
+            12 => Fault::KillFencer(who),
+            13..=14 => Fault::StopMachine(who),
+            15..=17 => Fault::Crash(who),
+            18 => Fault::CrashAll,
+            19..=24 => Fault::Partition(who, dice.pick(&cuts).copied().unwrap_or(Cut::Everything)),
+            25 => Fault::Slow(who),
+            26..=27 => Fault::StoreAway,
+            28 => Fault::StoreElects,
+            29 => Fault::WatchesSilent,
+            30 => Fault::StepWall(who, if dice.chance(500) { 3600 } else { -3600 }),
+            31..=34 => Fault::Trouble(who, dice.pick(&troubles).copied().unwrap_or(Trouble::StartSlow)),
+            35..=37 => Fault::Switchover(dice.chance(500).then_some(who)),
+            38 => Fault::DeleteKey(
+                dice.pick(&["status", "history", "config", "failover", "sync"]).copied().unwrap_or("status"),
+            ),
+            _ => Fault::Garbage(
+                dice.pick(&["status", "history", "config", "failover", "sync"]).copied().unwrap_or("status"),
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_plan() {
+        let draw = |seed| Plan::draw(&Dice::new(seed));
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+}
