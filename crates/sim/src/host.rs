@@ -88,6 +88,8 @@ pub struct Process {
 #[derive(Debug)]
 struct Shared {
     life: Life,
+    /// How many have stopped it and not let it go on.
+    stops: u32,
     waiting: Vec<Waker>,
     panic: Option<String>,
 }
@@ -95,7 +97,7 @@ struct Shared {
 impl Process {
     /// One that runs. What its tasks log carries the name of its machine.
     pub fn new(machine: &MemberName) -> Process {
-        let shared = Shared { life: Life::Runs, waiting: Vec::new(), panic: None };
+        let shared = Shared { life: Life::Runs, stops: 0, waiting: Vec::new(), panic: None };
         Process {
             shared: Arc::new(Mutex::new(shared)),
             ended: Signal::default(),
@@ -127,14 +129,22 @@ impl Process {
         self.ended.raised().await;
     }
 
-    /// SIGSTOP: nothing of it runs until [`Process::go_on`].
+    /// Stops it: nothing of it runs until everybody who stopped it has let it go on.
     pub fn stop(&self) {
+        self.shared().stops += 1;
         self.set(Life::Stopped);
     }
 
-    /// SIGCONT.
+    /// Lets it go on.
     pub fn go_on(&self) {
-        self.set(Life::Runs);
+        let is_free = {
+            let mut shared = self.shared();
+            shared.stops = shared.stops.saturating_sub(1);
+            shared.stops == 0
+        };
+        if is_free {
+            self.set(Life::Runs);
+        }
     }
 
     /// SIGKILL: nothing of it runs ever again.

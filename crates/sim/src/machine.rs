@@ -51,6 +51,8 @@ struct State {
     started: u64,
     /// An agent that ends is not started again until this is over.
     is_kept_down: bool,
+    /// How many have stopped PostgreSQL and not let it go on.
+    server_stops: u32,
     /// What an agent panicked with.
     panic: Option<String>,
 }
@@ -117,6 +119,24 @@ impl Machine {
     /// What an agent on this machine panicked with (INV-S26).
     pub fn panic(&self) -> Option<String> {
         self.state().panic.clone()
+    }
+
+    /// Stops all processes of PostgreSQL, until everybody who stopped them has let them go on.
+    pub fn stop_server(&self) {
+        self.state().server_stops += 1;
+        self.postgres.set_frozen(true);
+    }
+
+    /// Lets them go on.
+    pub fn let_server_go_on(&self) {
+        let is_free = {
+            let mut state = self.state();
+            state.server_stops = state.server_stops.saturating_sub(1);
+            state.server_stops == 0
+        };
+        if is_free {
+            self.postgres.set_frozen(false);
+        }
     }
 
     /// Sends SIGTERM to the agent.

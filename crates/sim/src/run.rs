@@ -159,7 +159,8 @@ impl Run {
         let before = self.observer.changes();
         sleep(QUIET).await;
         let after = self.observer.changes();
-        if before != after {
+        // A member that cannot be repaired is started again and again.
+        if before.0 != after.0 || !self.may_leave_broken && before != after {
             let text = format!("(leader changes, starts) went from {before:?} to {after:?} although nothing happened");
             self.observer.report(Invariant::Stable, text);
         }
@@ -203,10 +204,18 @@ impl Run {
         let follow = others.into_iter().all(|machine| {
             let other = machine.postgres().truth();
             other.is_streaming && other.timeline == truth.timeline && !other.is_writable
-                || self.may_leave_broken && is_broken(machine)
-                || is_unreadable(machine)
+                || self.is_excused(machine, self.machines.len())
         });
         (truth.is_writable && follow).then_some(primary)
+    }
+
+    /// Visibly broken, and rightly so; or tagged to stream from such a member (NTF-3).
+    fn is_excused(&self, machine: &Machine, depth: usize) -> bool {
+        let upstream = machine.config().tags.replicatefrom().and_then(|name| name.parse().ok());
+        let upstream = upstream.and_then(|name: MemberName| self.machines.get(&name)).filter(|_| depth > 0);
+        self.may_leave_broken && is_broken(machine)
+            || is_unreadable(machine)
+            || upstream.is_some_and(|upstream| self.is_excused(upstream, depth - 1))
     }
 
     fn machine(&self, name: &MemberName) -> Option<Machine> {
@@ -250,8 +259,8 @@ impl Run {
             }
             Fault::StopServer(name) => {
                 if let Some(machine) = self.machine(name) {
-                    machine.postgres().set_frozen(true);
-                    later(Box::new(move || machine.postgres().set_frozen(false)));
+                    machine.stop_server();
+                    later(Box::new(move || machine.let_server_go_on()));
                 }
             }
             Fault::KillFencer(name) => {
@@ -260,7 +269,7 @@ impl Run {
             Fault::StopMachine(name) => {
                 if let Some(machine) = self.machine(name) {
                     let processes: Vec<_> = machine.agent().into_iter().chain(machine.fencer()).collect();
-                    machine.postgres().set_frozen(true);
+                    machine.stop_server();
                     processes.iter().for_each(crate::host::Process::stop);
                     drop(tokio::spawn(async move {
                         sleep(lasts).await;
@@ -268,7 +277,7 @@ impl Run {
                         // Whoever runs first when a machine goes on is chance; a client's answer takes longer than the
                         // fencer's timer, which is due at once.
                         sleep(Duration::from_millis(5)).await;
-                        machine.postgres().set_frozen(false);
+                        machine.let_server_go_on();
                     }));
                 }
             }
@@ -374,10 +383,6 @@ impl Run {
         for machine in self.machines.values() {
             machine.postgres().change_faults(|faults| *faults = Faults::default());
             machine.postgres().power_on();
-            machine.postgres().set_frozen(false);
-            for process in machine.agent().into_iter().chain(machine.fencer()) {
-                process.go_on();
-            }
             machine.keep_down(false);
         }
     }
