@@ -69,6 +69,8 @@ pub(super) struct DataDirectory {
     /// `wal_log_hints` or checksums are on.
     pub allows_rewind: bool,
     pub damage: Option<Damage>,
+    /// The agent's mark: a rewind has begun, and has not come to its end.
+    pub is_half_rewound: bool,
     /// What the agent keeps beside the data: the dynamic configuration that was last in force.
     pub kept_dynamic: Option<Map<String, Value>>,
 }
@@ -94,6 +96,7 @@ impl DataDirectory {
             slots: BTreeMap::new(),
             allows_rewind: true,
             damage: None,
+            is_half_rewound: false,
             kept_dynamic: None,
         }
     }
@@ -107,6 +110,7 @@ impl DataDirectory {
         copy.has_backup_label = true;
         copy.slots.clear();
         copy.damage = None;
+        copy.is_half_rewound = false;
         copy.upstream = None;
         copy.control.minimum_recovery = Some((copy.wal.written(), copy.wal.timeline()));
         copy

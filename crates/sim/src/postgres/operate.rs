@@ -17,11 +17,15 @@ use super::disk::{DataDirectory, Slot};
 use super::model_server::{ModelServer, unusable};
 use super::process::Stop;
 use super::recovery::StartAs;
+use super::state::{BASEBACKUP, State};
 use super::wal::Payload;
 use super::{ModelPostmaster, Postgres};
 
 /// How long an immediate stop may take before every process is killed.
 const KILL_AFTER: Duration = Duration::from_secs(5);
+
+/// The pause before a copy that has failed is tried once more.
+const BETWEEN_COPIES: Duration = Duration::from_secs(5);
 
 /// How long the operating system may take to carry out a SIGKILL.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -41,14 +45,11 @@ impl Postgres {
         }
     }
 
-    /// Kills backends whose postmaster has died, and single-user servers.
+    /// Kills backends whose postmaster has died.
     async fn kill_leftovers(&self) -> Result<(), ServerError> {
         self.change(|state| {
             if state.process.as_ref().is_some_and(|process| !process.has_postmaster) {
                 state.kill();
-            }
-            if state.process.is_none() {
-                state.kill_tools(true);
             }
         });
         let is_left = || self.state().process.as_ref().is_some_and(|process| !process.has_postmaster);
@@ -149,6 +150,31 @@ impl ModelServer {
         postgres.start(start, self.archives()).map_err(unusable)
     }
 
+    /// INV-S21: what is about to be removed may be the only copy, so a new one must be within reach.
+    async fn require_same_cluster(&self, source: &Member) -> Result<(), ServerError> {
+        let theirs = self.reach(source).await.map_err(unusable)?.truth().system_id;
+        let ours = self.postgres().state().readable_data().map(|data| data.system_id);
+        match ours {
+            Some(ours) if Some(ours) != theirs => {
+                Err(unusable("the data directory is kept: the source is of another cluster"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// One attempt to copy a member into the empty data directory. What it has written is removed when it fails.
+    async fn copy(&self, source: &Member, cancel: &CancellationToken) -> Result<(), ServerError> {
+        let postgres = self.postgres();
+        let source = self.reach(source).await.map_err(unusable)?;
+        let copied = postgres.run_tool(BASEBACKUP, false, cancel, postgres.clone().run_clone(source)).await;
+        if copied.is_err()
+            && let Err(problem) = postgres.change(State::wipe)
+        {
+            tracing::warn!(%problem, "what a failed copy has written was not removed");
+        }
+        copied.map_err(unusable)
+    }
+
     /// Waits for a stop that was asked for; an immediate stop, and SIGKILL, follow when it does not come.
     async fn see_it_end(
         &self,
@@ -212,6 +238,9 @@ impl ServerControl for ModelServer {
         let known = local.get().postmaster.filter(Postmaster::is_alive);
         let found = {
             let state = postgres.state();
+            if state.recovers_alone() {
+                return Err(unusable("a single-user server is not stopped by signals"));
+            }
             state.postmaster().filter(|_| state.visible_data().is_some())
         };
         if let Some(postmaster) = found.or(known) {
@@ -300,23 +329,30 @@ impl ServerControl for ModelServer {
 
     async fn clone_from(&self, source: &Member, wipe: bool, cancel: &CancellationToken) -> Result<(), ServerError> {
         let postgres = self.postgres();
+        postgres.change(|state| state.kill_tools(false));
+        sleep(postgres.between(5, 50)).await;
+        if wipe {
+            self.require_same_cluster(source).await?;
+            sleep(postgres.between(5, 300)).await;
+            postgres.change(|state| state.wipe().map_err(unusable))?;
+        }
         let is_empty = {
             let state = postgres.state();
             state.data.is_none() && !state.faults.is_data_dir_inaccessible
         };
-        if !wipe && !is_empty {
-            return Err(unusable("the data directory is not empty any more: it is not touched"));
+        if !is_empty {
+            return Err(unusable("the data directory is not empty: it is not touched"));
         }
-        let source = self.reach(source).await.map_err(unusable)?;
-        postgres.kill_stale_tools();
-        sleep(postgres.between(5, 300)).await;
-        postgres.change(|state| state.wipe().map_err(unusable))?;
-        let copied = postgres.run_tool("pg_basebackup", false, cancel, postgres.clone().run_clone(source)).await;
-        if copied.is_err() {
-            // BOO-12: only what this copy has written is there.
-            postgres.change(|state| state.wipe().map_err(unusable))?;
+        let first = self.copy(source, cancel).await;
+        if first.is_ok() || cancel.is_cancelled() {
+            return first;
         }
-        copied.map_err(unusable)
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return first,
+            () = sleep(BETWEEN_COPIES) => {}
+        }
+        self.copy(source, cancel).await
     }
 
     async fn initdb(&self, cancel: &CancellationToken) -> Result<(), ServerError> {

@@ -36,6 +36,10 @@ impl Postgres {
             if state.process.is_some() {
                 return Err("pre-existing shared memory block is still in use".to_owned());
             }
+            if state.recovers_alone() {
+                return Err("a single-user server recovers the data directory".to_owned());
+            }
+            state.require_undisturbed()?;
             if state.visible_data().is_none() {
                 return Err("the version of the data directory cannot be read".to_owned());
             }

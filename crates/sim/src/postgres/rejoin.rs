@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Postgres;
 use super::model_server::{ModelServer, unusable};
-use super::state::State;
+use super::state::{REWIND, SINGLE_USER, State};
 use super::wal::Payload;
 
 /// How long a connection, or a statement, is waited for.
@@ -91,6 +91,10 @@ impl ModelServer {
 
 impl ServerRejoin for ModelServer {
     async fn divergence_facts(&self, leader: &Member) -> DivergenceFacts {
+        let is_half_rewound = self.postgres().state().visible_data().is_some_and(|data| data.is_half_rewound);
+        if is_half_rewound {
+            return DivergenceFacts::HalfRewound;
+        }
         sleep(self.postgres().between(3, 20)).await;
         let local = self.postgres().state().local_position();
         let Some(local) = local else {
@@ -116,17 +120,19 @@ impl ServerRejoin for ModelServer {
         let refused = {
             let state = postgres.state();
             let is_copy = state.visible_data().is_some_and(|data| data.has_backup_label);
-            match state.postmaster() {
-                Some(_) => Some("a server runs on the data directory"),
-                None if is_copy => Some("the data directory is a backup that was not started yet"),
-                None => None,
+            if state.postmaster().is_some() || state.recovers_alone() {
+                Some("a server runs on the data directory".to_owned())
+            } else if is_copy {
+                Some("the data directory is a backup that was not started yet".to_owned())
+            } else {
+                state.require_undisturbed().err()
             }
         };
         if let Some(problem) = refused {
             return Err(unusable(problem));
         }
         let work = postgres.clone().run_single_user();
-        postgres.run_tool("single-user recovery", true, cancel, work).await.map_err(unusable)
+        postgres.run_tool(SINGLE_USER, true, cancel, work).await.map_err(unusable)
     }
 
     async fn rewind(&self, source: &Member, cancel: &CancellationToken) -> Result<(), ServerError> {
@@ -135,12 +141,23 @@ impl ServerRejoin for ModelServer {
             return Err(unusable(format!("{} is still in recovery: it is no source", source.name)));
         }
         let postgres = self.postgres();
-        if postgres.state().postmaster().is_some() {
-            return Err(unusable("a server runs on the data directory: stop it before a rewind"));
-        }
-        postgres.kill_stale_tools();
+        let was_half_rewound = postgres.change(|state| {
+            if state.postmaster().is_some() || state.recovers_alone() {
+                return Err(unusable("a server runs on the data directory: stop it before a rewind"));
+            }
+            state.kill_tools(false);
+            let data = state.data.as_mut().ok_or_else(|| unusable("there is nothing to rewind"))?;
+            Ok(std::mem::replace(&mut data.is_half_rewound, true))
+        })?;
         let work = postgres.clone().run_rewind(server);
-        postgres.run_tool("pg_rewind", true, cancel, work).await.map_err(unusable)
+        let result = postgres.run_tool(REWIND, false, cancel, work).await;
+        postgres.change(|state| {
+            if let Some(data) = &mut state.data {
+                let has_changed_nothing = !was_half_rewound && !cancel.is_cancelled() && data.damage.is_none();
+                data.is_half_rewound = result.is_err() && !has_changed_nothing;
+            }
+        });
+        result.map_err(unusable)
     }
 
     async fn is_primary_reachable(&self, source: &Member) -> bool {

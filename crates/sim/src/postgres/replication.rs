@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgward_core::wal::{Lsn, Timeline};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Postgres;
 use super::disk::Upstream;
@@ -265,23 +265,27 @@ impl Postgres {
         self.0.confirmations.raise();
     }
 
-    /// The receiver ends. The other side notices at once, or when nothing has been heard for a while.
+    /// The receiver ends. The other side notices at once; or when it has sent something to a machine that is back; or when
+    /// nothing has been heard for a while.
     fn hang_up(&self, pid: i32, connection: &Connection) {
-        self.progress(|state| {
+        let was_lost = self.progress(|state| {
             if let Some((process, _)) = state.run(pid) {
                 process.receiver = None;
             }
+            state.lost_pid == Some(pid)
         });
-        let (server, number) = (connection.server.clone(), connection.number);
-        let is_noticed = self.connects_to(&server) && !self.state().is_off;
-        if is_noticed {
-            server.drop_walsender(number);
-        } else {
-            drop(tokio::spawn(async move {
-                tokio::time::sleep(SILENCE_LIMIT).await;
-                server.drop_walsender(number);
-            }));
+        let (this, server, number) = (self.clone(), connection.server.clone(), connection.number);
+        if self.connects_to(&server) && !was_lost {
+            return server.drop_walsender(number);
         }
+        drop(tokio::spawn(async move {
+            sleep(SILENCE_LIMIT / 2).await;
+            let is_back = this.connects_to(&server) && !this.state().is_off;
+            if !is_back {
+                sleep(SILENCE_LIMIT / 2).await;
+            }
+            server.drop_walsender(number);
+        }));
     }
 
     fn drop_walsender(&self, number: u64) {

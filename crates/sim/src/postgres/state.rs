@@ -11,6 +11,11 @@ use super::disk::{Damage, DataDirectory};
 use super::process::{ModelPostmaster, Process};
 use super::{Contents, Event, Faults, StartFault, Truth};
 
+/// The names of programs.
+pub(super) const BASEBACKUP: &str = "pg_basebackup";
+pub(super) const REWIND: &str = "pg_rewind";
+pub(super) const SINGLE_USER: &str = "single-user recovery";
+
 /// A program other than the server that works on the data directory.
 #[derive(Debug)]
 pub(super) struct Tool {
@@ -29,6 +34,8 @@ pub(super) struct State {
     pub faults: Faults,
     /// The machine has no power: connections are not even refused.
     pub is_off: bool,
+    /// The server that ran when the power was lost: nobody was told of its end.
+    pub lost_pid: Option<i32>,
     pub sync_standbys: Vec<MemberName>,
     /// The last words of the last server.
     pub output: String,
@@ -153,6 +160,7 @@ impl State {
 
     pub(super) fn power_off(&mut self) {
         self.is_off = true;
+        self.lost_pid = self.process.as_ref().map(|process| process.pid).or(self.lost_pid);
         self.kill_tools(false);
         self.end("");
         if let Some(data) = &mut self.data {
@@ -165,6 +173,25 @@ impl State {
         let server = self.process.as_ref().map(|_| "server");
         let present: Vec<&'static str> = server.into_iter().chain(self.tools.values().map(|tool| tool.name)).collect();
         self.events.extend(present.into_iter().map(|present| Event::DataDirectoryShared(present, newcomer)));
+    }
+
+    /// A single-user server holds the lock file of the data directory.
+    pub(super) fn recovers_alone(&self) -> bool {
+        self.tools.values().any(|tool| tool.name == SINGLE_USER)
+    }
+
+    /// One thing at a time works on a data directory, and a rewind is done whole or not at all.
+    ///
+    /// # Errors
+    /// What the agent says before it starts something here.
+    pub(super) fn require_undisturbed(&self) -> Result<(), String> {
+        if self.tools.values().any(|tool| tool.name == BASEBACKUP || tool.name == REWIND) {
+            return Err("a copy or a rewind that an earlier agent started still works on the data directory".to_owned());
+        }
+        if self.data.as_ref().is_some_and(|data| data.is_half_rewound) {
+            return Err("a rewind of the data directory was broken off".to_owned());
+        }
+        Ok(())
     }
 
     /// What is in the data directory, unless it is something unfinished.

@@ -77,11 +77,6 @@ impl Postgres {
         }
     }
 
-    /// Kills what an earlier agent has left running.
-    pub(super) fn kill_stale_tools(&self) {
-        self.change(|state| state.kill_tools(false));
-    }
-
     pub(super) async fn run_initdb(self) -> Result<(), Problem> {
         self.change(|state| match state.visible_data() {
             None if state.data.is_none() && !state.faults.is_data_dir_inaccessible => {
@@ -177,8 +172,8 @@ impl Postgres {
 
     /// `postgres --single`, until it has recovered and shut down.
     pub(super) async fn run_single_user(self) -> Result<(), Problem> {
-        let has_data = self.state().readable_data().is_some_and(|data| data.damage.is_none());
-        if !has_data {
+        let is_whole = self.state().readable_data().is_some_and(|data| data.damage.is_none());
+        if !is_whole {
             return Err("PANIC:  could not locate a valid checkpoint record".to_owned());
         }
         self.change(|state| {
@@ -243,7 +238,8 @@ impl Postgres {
             if fault.is_some() {
                 return Err("pg_rewind: error: simulated: it fails half-way".to_owned());
             }
-            self.change(|state| state.data = Some(*copy));
+            // The mark of the agent is no file that pg_rewind would remove.
+            self.change(|state| state.data = Some(DataDirectory { is_half_rewound: true, ..*copy }));
         }
         self.change(|state| state.events.push(Event::Rewound { source: source.name().clone() }));
         Ok(())
@@ -279,9 +275,6 @@ impl State {
     /// since its promotion for one on its former timeline.
     fn what_rewind_leaves(&self, theirs: &DataDirectory, major: u32) -> Result<Rewound, Problem> {
         let mine = self.readable_data().ok_or("pg_rewind: error: could not open file \"global/pg_control\"")?;
-        if mine.damage.is_some() {
-            return Err("pg_rewind: error: could not find previous WAL record".to_owned());
-        }
         if mine.system_id != theirs.system_id {
             return Err("pg_rewind: error: source and target clusters are from different systems".to_owned());
         }
@@ -339,9 +332,9 @@ impl State {
         if self.faults.is_data_dir_inaccessible {
             return Err("cannot remove the data directory: Input/output error".to_owned());
         }
-        match self.postmaster() {
-            Some(_) => Err("a server runs on the data directory: it is not removed".to_owned()),
-            None => Ok(()),
+        if self.postmaster().is_some() || self.recovers_alone() {
+            return Err("a server runs on the data directory: it is not removed".to_owned());
         }
+        Ok(())
     }
 }
