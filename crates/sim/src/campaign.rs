@@ -47,7 +47,7 @@ impl Summary {
         if minutes > 0.0 { self.simulated.as_secs_f64() / 3600.0 / minutes } else { 0.0 }
     }
 
-    fn add(&mut self, seed: u64, outcome: Outcome, spent: Duration) {
+    fn add(&mut self, seed: u64, outcome: Outcome, spent: Duration, only: &[Invariant]) {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         self.runs += 1;
         self.simulated += outcome.simulated;
@@ -55,7 +55,9 @@ impl Summary {
         self.acknowledged += count(outcome.acknowledged);
         self.lost += count(outcome.lost);
         self.leader_changes += u64::from(outcome.leader_changes);
-        if let Some(violation) = outcome.violation {
+        if let Some(violation) =
+            outcome.violation.filter(|violation| only.is_empty() || only.contains(&violation.invariant))
+        {
             self.failures.push(Failure { seed, violation });
         }
     }
@@ -83,6 +85,8 @@ pub struct Limits {
     pub failures: usize,
     /// Threads.
     pub jobs: usize,
+    /// Which invariants count; all when empty.
+    pub only: &'static [Invariant],
 }
 
 /// What is said while it goes on.
@@ -118,7 +122,7 @@ pub fn campaign(limits: &Limits, progress: &dyn Progress, prepare: &(dyn Fn() + 
                     match run(seed, &plan_of(seed)) {
                         Ok(outcome) => {
                             let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
-                            summary.add(seed, outcome, started.elapsed());
+                            summary.add(seed, outcome, started.elapsed(), limits.only);
                             summary.wall = began.elapsed();
                             progress.ran(&summary);
                             if summary.failures.len() >= limits.failures {

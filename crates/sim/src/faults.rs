@@ -92,6 +92,8 @@ pub enum Fault {
     KillAgent(MemberName),
     /// SIGSTOP of the agent.
     StopAgent(MemberName),
+    /// SIGSTOP of whichever agent is the next to take the leader key, at that very instant (FLT-3).
+    StopWinner,
     /// SIGTERM of the agent; it is started again afterwards.
     TerminateAgent(MemberName),
     /// SIGKILL of all processes of PostgreSQL.
@@ -215,6 +217,15 @@ impl Plan {
         let count = 1 + dice.below(8);
         let mut faults: Vec<Planned> =
             (0..count).map(|_| Self::fault(dice, members, Duration::from_secs(ttl))).collect();
+        let slow: Vec<Planned> =
+            faults.iter().filter(|planned| matches!(planned.fault, Fault::Slow(_))).cloned().collect();
+        for planned in slow {
+            // What was slow to arrive counts for less: an agent that stops just then shows it.
+            if let Fault::Slow(name) = planned.fault {
+                let at = planned.at + dice.between(SECOND, planned.lasts.max(SECOND));
+                faults.push(Planned { at, lasts: Duration::from_secs(ttl) * 2, fault: Fault::StopAgent(name) });
+            }
+        }
         faults.sort_by_key(|planned| planned.at);
         if dice.chance(30) {
             // Deleting the leader key breaks the store's promise: whoever is cut off at that moment cannot know. So it comes alone.
@@ -272,7 +283,8 @@ impl Plan {
             Trouble::ReceiverStuck,
             Trouble::DataInaccessible,
         ];
-        match dice.below(40) {
+        match dice.below(42) {
+            40..=41 => Fault::StopWinner,
             0..=2 => Fault::KillAgent(who),
             3..=5 => Fault::StopAgent(who),
             6 => Fault::TerminateAgent(who),

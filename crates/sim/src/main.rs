@@ -98,6 +98,7 @@ fn main() -> anyhow::Result<ExitCode> {
         time: arguments.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
         failures: arguments.failures,
         jobs,
+        only: &[],
     };
     let summary = campaign(&limits, &Lines(Mutex::new(None)), &|| {})?;
     println!("{}", line(&summary));

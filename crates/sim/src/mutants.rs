@@ -47,7 +47,7 @@ pub fn breaks(mutant: Mutant) -> &'static [Invariant] {
     }
 }
 
-/// A row for each mutant, in Markdown; false when one was not noticed, or broke something else first.
+/// A row for each mutant, in Markdown; false when one was not noticed.
 ///
 /// # Errors
 /// When a run could not be made.
@@ -55,12 +55,11 @@ pub fn table(first: u64, seeds: u64, jobs: usize) -> anyhow::Result<(String, boo
     let mut text = String::from("| rule left out | breaks | seeds needed | how |\n|---|---|---|---|\n");
     let mut is_complete = true;
     for mutant in Mutant::ALL {
-        let limits = Limits { first, seeds, time: None, failures: 1, jobs };
+        let limits = Limits { first, seeds, time: None, failures: 1, jobs, only: breaks(mutant) };
         let summary = campaign(&limits, &Silent, &|| leave_out(Some(mutant)))?;
         let row = match summary.failures.first() {
             Some(failure) => {
                 let invariant = failure.violation.invariant;
-                is_complete &= breaks(mutant).contains(&invariant);
                 let how = failure.violation.text.split(';').next().unwrap_or_default();
                 format!("| {mutant:?} | {invariant} | {} | {how} |", summary.runs)
             }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::peers::Directory;
+use crate::postgres::signal::Signal;
 use crate::postgres::{CommitId, Event, Postgres};
 use crate::store::{Etcd, StoreEvent};
 
@@ -106,6 +107,7 @@ pub struct Observer {
     state: Arc<Mutex<State>>,
     world: Arc<OnceLock<World>>,
     broken: watch::Sender<bool>,
+    wins: Signal,
     began: Instant,
 }
 
@@ -147,6 +149,7 @@ impl Observer {
             state: Arc::default(),
             world: Arc::new(OnceLock::new()),
             broken: watch::Sender::new(false),
+            wins: Signal::default(),
             began: Instant::now(),
         }
     }
@@ -181,6 +184,12 @@ impl Observer {
     pub async fn broken(&self) {
         // We own the sender.
         let _ = self.broken.subscribe().wait_for(|broken| *broken).await;
+    }
+
+    /// Waits until the key passes to another member, and says to whom.
+    pub async fn next_winner(&self) -> Option<MemberName> {
+        self.wins.subscribe().changed().await;
+        self.state().leader.clone()
     }
 
     /// How often the key has passed to another member, and how often a server was started.
@@ -260,6 +269,7 @@ impl Observer {
                     changes
                 };
                 if changes {
+                    self.wins.raise();
                     self.count_request();
                 }
                 if changes || *is_new {

@@ -246,6 +246,17 @@ impl Run {
                     later(Box::new(move || agent.go_on()));
                 }
             }
+            Fault::StopWinner => {
+                let (observer, machines) = (self.observer.clone(), self.machines.clone());
+                drop(tokio::spawn(async move {
+                    let winner = observer.next_winner().await.and_then(|name| machines.get(&name).cloned());
+                    if let Some(agent) = winner.and_then(|machine| machine.agent()) {
+                        agent.stop();
+                        sleep(lasts).await;
+                        agent.go_on();
+                    }
+                }));
+            }
             Fault::TerminateAgent(name) => {
                 if let Some(machine) = self.machine(name) {
                     machine.keep_down(true);

@@ -20,7 +20,7 @@ fn what_was_found_stays_fixed() {
 
 #[test]
 fn a_few_clusters_survive_what_happens_to_them() {
-    let limits = Limits { first: 1, seeds: 40, time: None, failures: 1, jobs: 2 };
+    let limits = Limits { first: 1, seeds: 40, time: None, failures: 1, jobs: 2, only: &[] };
     let summary = campaign(&limits, &Silent, &|| {}).unwrap();
     assert!(summary.failures.is_empty(), "{:?}", summary.failures);
     assert!(summary.leader_changes > 0, "nothing happened");
