@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgward_core::cluster::LeaseId;
+use pgward_core::cluster::{LeaseId, Revision};
 use pgward_core::decide::view::Lease;
 use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_core::names::MemberName;
@@ -71,6 +71,7 @@ enum Command {
     Adopt(oneshot::Sender<Result<bool, StoreError>>),
     Take(oneshot::Sender<Result<bool, StoreError>>),
     Release(oneshot::Sender<Result<bool, StoreError>>),
+    Claim(oneshot::Sender<Result<bool, StoreError>>),
     Forget,
     Check,
 }
@@ -141,6 +142,13 @@ impl LeaseHandle {
         self.ask(Command::Take).await
     }
 
+    /// From here on every extension of the lease moves the fencer's deadline, although there is no leader key yet: the claim
+    /// to create a cluster lives under this lease, and with it ends the right to run the new primary (BEY-23). True when the
+    /// lease was extended just now.
+    pub async fn guard_claim(&self) -> Result<bool, StoreError> {
+        self.ask(Command::Claim).await
+    }
+
     /// Deletes the leader key if it is ours (DCS-3). The caller has made sure that PostgreSQL is not writable.
     pub async fn release(&self) -> Result<bool, StoreError> {
         self.ask(Command::Release).await
@@ -192,6 +200,8 @@ pub struct LeaseKeeper<S> {
     was_permitted: bool,
     /// The ttl that the present lease was asked for with; the store may have rounded it.
     asked_for: Option<Duration>,
+    /// A claim to create a cluster lives under the lease (BEY-23).
+    guards_claim: bool,
     host: Arc<dyn Host>,
 }
 
@@ -214,6 +224,7 @@ impl<S: Store> LeaseKeeper<S> {
             next: Instant::now(),
             was_permitted: true,
             asked_for: None,
+            guards_claim: false,
             host: Arc::clone(&host),
         };
         let handle = LeaseHandle {
@@ -282,9 +293,14 @@ impl<S: Store> LeaseKeeper<S> {
         if matches!(self.state.borrow().key, Lease::Held { .. }) {
             return self.renew(lease, times).await.map(|_| ());
         }
-        if self.store.keep_alive(lease, times.renew_within()).await?.is_none() {
-            self.publish(|state| state.id = None);
-            self.lease(times).await?;
+        match self.store.keep_alive(lease, times.renew_within()).await? {
+            Some(kept) if self.guards_claim => self.fence.extend(kept.sent, kept.ttl, Revision::default()).await,
+            Some(_) => {}
+            None => {
+                self.guards_claim = false; // It is gone with its lease.
+                self.publish(|state| state.id = None);
+                self.lease(times).await?;
+            }
         }
         self.publish(|state| state.error = None);
         Ok(())
@@ -333,6 +349,7 @@ impl<S: Store> LeaseKeeper<S> {
         if leaves_out(Mutant::LeaseFromAnswer) {
             renewal.sent = self.host.boot_now();
         }
+        self.guards_claim = false;
         self.fence.extend(renewal.sent, renewal.ttl, renewal.epoch).await;
         self.publish(|state| {
             state.key = Lease::Held { sent: renewal.sent, ttl: renewal.ttl, epoch: renewal.epoch };
@@ -349,7 +366,11 @@ impl<S: Store> LeaseKeeper<S> {
             Command::Adopt(answer) => drop(answer.send(self.adopt(times).await)),
             Command::Take(answer) => drop(answer.send(self.take(times).await)),
             Command::Release(answer) => drop(answer.send(self.release(times).await)),
-            Command::Forget => self.publish(|state| state.key = Lease::None),
+            Command::Claim(answer) => drop(answer.send(self.claim(times).await)),
+            Command::Forget => {
+                self.guards_claim = false;
+                self.publish(|state| state.key = Lease::None);
+            }
             Command::Check => self.next = Instant::now(),
         }
     }
@@ -391,6 +412,12 @@ impl<S: Store> LeaseKeeper<S> {
         };
         self.hold(renewal).await;
         Ok(true)
+    }
+
+    async fn claim(&mut self, times: LeaseTimes) -> Result<bool, StoreError> {
+        self.guards_claim = true;
+        self.renew_once(times).await?;
+        Ok(self.guards_claim)
     }
 
     async fn release(&mut self, times: LeaseTimes) -> Result<bool, StoreError> {

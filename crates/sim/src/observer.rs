@@ -119,6 +119,8 @@ pub struct World {
     pub servers: BTreeMap<MemberName, Postgres>,
     /// What members told each other.
     pub directory: Directory,
+    /// Only a member on the newest timeline may win a race.
+    pub check_timeline: bool,
     /// Members tagged `nofailover`.
     pub nofailover: BTreeSet<MemberName>,
 }
@@ -454,6 +456,9 @@ impl Observer {
             // A winner that has never heard of the last timeline begins it anew, where that is allowed: its line then says
             // where its own one began. All lines before stay as they are.
             let unchanged = state.history.iter().rev().skip(1).all(|line| lines.contains(line));
+            // And where a member must be on the newest timeline to win, none of them can be missing.
+            let is_whole = state.history.iter().all(|(ended, _)| lines.iter().any(|(timeline, _)| timeline == ended));
+            let unchanged = if world.check_timeline { unchanged && is_whole } else { true };
             let problem =
                 (!rises || !unchanged).then(|| format!("the history became {lines:?} from {:?}", state.history));
             state.history = lines;

@@ -106,7 +106,13 @@ impl Run {
             servers.insert(name.clone(), postgres.clone());
             machines.insert(name, Machine::new(config, clocks, postgres, around.clone()));
         }
-        observer.observe(World { etcd: etcd.clone(), servers, directory, nofailover });
+        observer.observe(World {
+            etcd: etcd.clone(),
+            servers,
+            directory,
+            check_timeline: plan.dcs.contains("check_timeline: true"),
+            nofailover,
+        });
         Ok(Run { machines, etcd, network, observer, dice, ttl: plan.ttl, may_leave_broken: plan.may_leave_broken() })
     }
 

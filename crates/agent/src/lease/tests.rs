@@ -221,3 +221,19 @@ async fn who_waits_for_the_end_of_the_lease_hears_of_it_at_once() {
     bench.task.await.unwrap();
     assert!(bench.lease.acquire().await.is_err(), "the task has ended");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_moves_the_fencers_deadline_until_there_is_a_key_or_none() {
+    let bench = Bench::new();
+    bench.pass(EVERY).await;
+    assert!(matches!(bench.fence.protect(Protected::BeforeStart).await, Err(crate::fence::NotFenced::NoLease)));
+    assert!(bench.lease.guard_claim().await.unwrap());
+    bench.fence.protect(Protected::BeforeStart).await.unwrap();
+    bench.notes.take();
+    bench.pass(EVERY).await;
+    let moved = bench.notes.take();
+    assert!(matches!(moved[..], [Note::Armed(Protected::BeforeStart, _)]), "{moved:?}");
+    bench.lease.forget().await;
+    bench.pass(EVERY * 3).await;
+    assert_eq!(bench.notes.take(), [], "the lease goes on, the claim does not");
+}

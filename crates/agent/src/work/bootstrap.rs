@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use crate::action::Progress;
-use crate::fence::{Fence, Protected};
+use crate::fence::{Fence, NotFenced, Protected};
 use crate::lease::LeaseHandle;
 use crate::local::Local;
 use crate::server::{Postmaster, Server, ServerError, StopHow};
@@ -49,6 +49,8 @@ enum Problem {
     Store(#[from] StoreError),
     #[error("the claim to create the cluster was lost: another member may be at it")]
     ClaimLost,
+    #[error("{0}")]
+    NotFenced(#[from] NotFenced),
     #[error("it was cancelled")]
     Cancelled,
 }
@@ -124,7 +126,14 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
     async fn create(&self, progress: &Progress) -> Result<(), Problem> {
         self.local.set_state(PostgresState::Initdb);
         self.server.initdb(&progress.cancel).await?;
+        // The claim may be long gone, if this process was stopped. And from here on it may be stopped at any moment.
+        if !self.lease.guard_claim().await? {
+            return Err(Problem::ClaimLost);
+        }
+        self.claimed_at().await?;
+        self.fence.protect(Protected::BeforeStart).await?;
         let postmaster = self.server.start_primary().await?;
+        self.guard(&postmaster).await;
         self.local.started(postmaster.clone());
         self.server.wait_accepting(&postmaster).await?;
         self.local.accepts();
@@ -135,14 +144,28 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
         }
         // BOO-11, in this order; before it, the claim is looked at once more (BEY-23).
         let system_id = self.server.system_id().await?;
+        let claimed_at = self.claimed_at().await?;
+        self.store_system_id(&system_id, claimed_at).await?;
+        self.register(&postmaster).await;
+        Ok(())
+    }
+
+    /// Where `initialize` was claimed, as long as the claim is ours and nobody leads (BEY-23).
+    async fn claimed_at(&self) -> Result<Revision, Problem> {
         let cluster = self.store.read(self.within).await?;
         let is_ours = cluster.own.get(INTENT_ALIVE_KEY).is_some_and(|own| own.value == self.config.name.as_str());
         if (!is_ours || cluster.leader.is_some()) && !leaves_out(Mutant::BootstrapWithoutClaim) {
             return Err(Problem::ClaimLost);
         }
-        self.store_system_id(&system_id, cluster.initialize_revision).await?;
-        self.register(&postmaster).await;
-        Ok(())
+        Ok(cluster.initialize_revision)
+    }
+
+    /// At the deadline the fencer ends this server and no other.
+    async fn guard(&self, postmaster: &L::Postmaster) {
+        let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
+        if let Err(problem) = self.fence.protect(protected).await {
+            warn!(error = %problem, "the fencer does not guard the new primary yet"); // Whatever runs there it does.
+        }
     }
 
     /// From here on the cluster exists. A write whose answer was lost is looked up before everything is undone.
@@ -165,12 +188,7 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
             warn!(error = %problem, "the configuration of the new cluster was not stored yet");
         }
         match self.lease.take().await {
-            Ok(_) => {
-                let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
-                if let Err(problem) = self.fence.protect(protected).await {
-                    warn!(error = %problem, "the fencer does not guard the new primary yet");
-                }
-            }
+            Ok(_) => self.guard(postmaster).await,
             Err(problem) => warn!(error = %problem, "the leader key was not taken yet"),
         }
         if let Err(problem) = self.drop_claim().await {
@@ -191,6 +209,8 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
             error!(error = %problem, "PostgreSQL did not stop: its data directory stays where it is");
             return;
         }
+        self.fence.disarm().await;
+        self.lease.forget().await;
         self.local.ended(PostgresState::InitdbFailed);
         self.local.set_role(MemberRole::Uninitialized);
         if let Err(problem) = self.server.move_aside().await {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, FailoverRequest};
+use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
 
 use super::effect::{Decision, DemoteMode, Effect};
@@ -22,6 +23,9 @@ pub(super) fn as_leader(view: &View, cluster: &Cluster) -> Option<Decision> {
         return None; // MAN-L1
     }
     let clear = |why: &str| {
+        if leaves_out(Mutant::RequestNotCleared) {
+            return None;
+        }
         let effect = Effect::RewriteFailover { request: None, seen: Some(versioned.revision) };
         Some(Reason::ClearsRequest { why: why.to_owned() }.with([effect]))
     };
