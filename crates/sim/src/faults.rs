@@ -181,6 +181,14 @@ impl Plan {
             is_on("remove_data_directory_on_rewind_failure") && is_on("remove_data_directory_on_diverged_timelines");
         !rewinds && !replaces
     }
+
+    /// True when a member may stay down because its timeline only has the number of the leader's: pg_rewind does not see
+    /// that, and no setting allows to replace it (RWD-5).
+    pub fn may_leave_forked(&self) -> bool {
+        let is_on = |flag: &str| self.dcs.contains(&format!("{flag}: true"));
+        let replaces = is_on("use_pg_rewind") && is_on("remove_data_directory_on_rewind_failure");
+        !replaces && !is_on("remove_data_directory_on_diverged_timelines")
+    }
 }
 
 /// The names of `members` members.

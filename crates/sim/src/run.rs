@@ -15,7 +15,7 @@ use crate::machine::{Machine, Surroundings, configuration};
 use crate::network::{Kind, Network, Place};
 use crate::observer::{Invariant, Observer, Violation, World};
 use crate::peers::Directory;
-use crate::postgres::{Faults, Fleet, Postgres, PromotionFault, RewindFault, StartFault, StopHang};
+use crate::postgres::{Faults, Fleet, Postgres, PromotionFault, RewindFault, StartFault, StopHang, Truth};
 use crate::store::Etcd;
 
 /// What came of a run.
@@ -75,6 +75,7 @@ struct Run {
     dice: Dice,
     ttl: Duration,
     may_leave_broken: bool,
+    may_leave_forked: bool,
 }
 
 impl Run {
@@ -113,7 +114,8 @@ impl Run {
             check_timeline: plan.dcs.contains("check_timeline: true"),
             nofailover,
         });
-        Ok(Run { machines, etcd, network, observer, dice, ttl: plan.ttl, may_leave_broken: plan.may_leave_broken() })
+        let (may_leave_broken, may_leave_forked) = (plan.may_leave_broken(), plan.may_leave_forked());
+        Ok(Run { machines, etcd, network, observer, dice, ttl: plan.ttl, may_leave_broken, may_leave_forked })
     }
 
     async fn live(&self, plan: &Plan) {
@@ -210,18 +212,19 @@ impl Run {
         let follow = others.into_iter().all(|machine| {
             let other = machine.postgres().truth();
             other.is_streaming && other.timeline == truth.timeline && !other.is_writable
-                || self.is_excused(machine, self.machines.len())
+                || self.is_excused(machine, &truth, self.machines.len())
         });
         (truth.is_writable && follow).then_some(primary)
     }
 
     /// Visibly broken, and rightly so; or tagged to stream from such a member (NTF-3).
-    fn is_excused(&self, machine: &Machine, depth: usize) -> bool {
+    fn is_excused(&self, machine: &Machine, primary: &Truth, depth: usize) -> bool {
         let upstream = machine.config().tags.replicatefrom().and_then(|name| name.parse().ok());
         let upstream = upstream.and_then(|name: MemberName| self.machines.get(&name)).filter(|_| depth > 0);
         self.may_leave_broken && is_broken(machine)
             || is_unreadable(machine)
-            || upstream.is_some_and(|upstream| self.is_excused(upstream, depth - 1))
+            || self.may_leave_forked && is_forked(machine, primary)
+            || upstream.is_some_and(|upstream| self.is_excused(upstream, primary, depth - 1))
     }
 
     fn machine(&self, name: &MemberName) -> Option<Machine> {
@@ -458,6 +461,12 @@ fn is_unreadable(machine: &Machine) -> bool {
 fn is_broken(machine: &Machine) -> bool {
     let truth = machine.postgres().truth();
     !truth.is_writable && truth.system_id.is_some() && !truth.is_streaming
+}
+
+/// RWD-5: it is kept down, because its timeline is another one than the primary's of the same number.
+fn is_forked(machine: &Machine, primary: &Truth) -> bool {
+    let truth = machine.postgres().truth();
+    !truth.is_alive && truth.timeline == primary.timeline && truth.history != primary.history
 }
 
 fn describe(machine: &Machine) -> String {

@@ -3,6 +3,7 @@
 
 use pgward_core::cluster::Member;
 use pgward_core::decide::rewind::{DivergenceFacts, LocalPosition, LocalRole, switch_points};
+use pgward_core::wal::{Lsn, Timeline};
 use pgward_postgres::{RewindOptions, identify_system, is_in_recovery, timeline_history};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -10,13 +11,7 @@ use tracing::{info, warn};
 use super::{LocalServer, ServerError, ServerRejoin};
 
 impl LocalServer {
-    async fn leader_history(
-        &self,
-        leader: &Member,
-    ) -> Result<
-        Option<(pgward_core::wal::Timeline, Vec<(pgward_core::wal::Timeline, pgward_core::wal::Lsn)>)>,
-        ServerError,
-    > {
+    async fn leader_history(&self, leader: &Member) -> Result<Option<(Timeline, Vec<(Timeline, Lsn)>)>, ServerError> {
         if self.is_recovering(leader).await? {
             return Ok(None);
         }
@@ -24,6 +19,14 @@ impl LocalServer {
         let identity = identify_system(&connection).await?;
         let history = timeline_history(&connection, identity.timeline).await?;
         Ok(Some((identity.timeline, switch_points(&history.lines))))
+    }
+
+    /// Where the timelines before `timeline` ended. `None`: its history file is not there, or cannot be read.
+    fn own_history(&self, timeline: Timeline) -> Option<Vec<(Timeline, Lsn)>> {
+        if timeline == Timeline::FIRST {
+            return Some(Vec::new()); // It has no file.
+        }
+        self.instance().local_history(timeline).map(|history| switch_points(&history.lines))
     }
 
     async fn is_recovering(&self, member: &Member) -> Result<bool, ServerError> {
@@ -62,10 +65,11 @@ impl ServerRejoin for LocalServer {
             Ok(None) => return DivergenceFacts::LocalUnknown("the control data tell no position".to_owned()),
             Err(problem) => return DivergenceFacts::LocalUnknown(problem.to_string()),
         };
+        let local_history = self.own_history(local.timeline);
         match self.leader_history(leader).await {
             Ok(Some((leader_timeline, leader_history))) => {
-                info!(?local, %leader_timeline, "compared histories");
-                DivergenceFacts::Known { local, leader_timeline, leader_history }
+                info!(?local, ?local_history, %leader_timeline, ?leader_history, "compared histories");
+                DivergenceFacts::Known { local, local_history, leader_timeline, leader_history }
             }
             Ok(None) => DivergenceFacts::LeaderNotReady(format!("{} is still in recovery", leader.name)),
             Err(problem) => DivergenceFacts::LeaderNotReady(problem.to_string()),

@@ -3,6 +3,7 @@
 use crate::cluster::{Cluster, Member};
 use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
+use crate::wal::Timeline;
 
 use super::effect::{Decision, Effect};
 use super::leader;
@@ -54,13 +55,18 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         cluster.leader_member().and_then(|member| member.timeline()),
     );
     let behind = matches!((ours, theirs), (Some(ours), Some(theirs)) if ours < theirs);
+    // RWD-5: the same number may be another timeline, and PostgreSQL would stream it.
+    let may_be_forked = ours == theirs && ours.is_some_and(|timeline| timeline != Timeline::FIRST);
     let streaming = view.postgres.facts.as_ref().is_some_and(|facts| facts.streaming);
     let replayed = view.postgres.facts.as_ref().map(|facts| facts.replayed);
-    let compared =
-        memory.same_history_as.is_some_and(|(with, at)| Some(with) == theirs && replayed.is_none_or(|lsn| lsn <= at));
     let is_settled = matches!(memory.rewind, super::RewindState::Initial | super::RewindState::NotNeeded);
-    if behind && !streaming && !compared && is_settled {
-        rewind::request_check(view, memory); // FOL-12: the leader moved on and we do not stream from it.
+    let same = memory
+        .same_history
+        .filter(|same| Some(same.leader_timeline) == theirs && memory.compared_with.as_ref() == Some(&leader.name));
+    let moved_on = behind && !streaming && same.is_none_or(|same| replayed.is_some_and(|lsn| lsn > same.lsn));
+    let may_be_forked = may_be_forked && same.is_none_or(|same| Some(same.timeline) != ours);
+    if (moved_on || may_be_forked) && is_settled {
+        rewind::request_check(memory); // FOL-12
     }
     if let Some(decision) = rewind::next_step(view, cluster, memory)
         && (!view.settings.paused || upstream.is_some())
@@ -95,7 +101,7 @@ fn re_point(view: &View, memory: &mut Memory, upstream: Option<MemberName>, sett
         RecoveryDiff::Same | RecoveryDiff::Unknown => settled.alone(),
         RecoveryDiff::Reload => {
             memory.pointed_to = Some((upstream.clone(), view.now));
-            rewind::request_check(view, memory);
+            rewind::request_check(memory);
             Reason::ChangesUpstream { upstream: named }.with([Effect::ReloadUpstream { upstream }])
         }
         RecoveryDiff::Restart => {
@@ -105,7 +111,7 @@ fn re_point(view: &View, memory: &mut Memory, upstream: Option<MemberName>, sett
                 return Reason::StartFailed { error: error.clone() }.wake_at(retry_at);
             }
             memory.pointed_to = Some((upstream.clone(), view.now));
-            rewind::request_check(view, memory);
+            rewind::request_check(memory);
             Reason::ChangesUpstream { upstream: named }.with([Effect::RestartForUpstream { upstream }])
         }
     }

@@ -9,7 +9,7 @@ use crate::time::BootInstant;
 use crate::wal::{Lsn, Timeline};
 
 use super::is_owner;
-use super::rewind::{Divergence, DivergenceFacts, LocalRole, judge};
+use super::rewind::{Divergence, DivergenceFacts, LocalRole, Remedy, judge};
 use super::view::{ActionKind, Finished, Outcome, Store, View};
 
 /// State between decisions (MEM-1…12, as far as asynchronous replication needs it).
@@ -26,9 +26,10 @@ pub struct Memory {
     pub rewind: RewindState,
     /// The leader that the history was last compared with: what was found is about it alone.
     pub compared_with: Option<MemberName>,
-    /// The leader's timeline that the last comparison found to continue our history, and our position then: not compared
-    /// again before we have replayed more (FOL-12). A server that was down may find more WAL of its own when it starts.
-    pub same_history_as: Option<(Timeline, Lsn)>,
+    /// The timeline that this leader was on then, when it could be asked.
+    pub compared_timeline: Option<Timeline>,
+    /// What that comparison found to be one history (FOL-12).
+    pub same_history: Option<SameHistory>,
     /// Whom a running replica was last told to follow, and when.
     pub pointed_to: Option<(Option<MemberName>, BootInstant)>,
     /// Why the last rewind failed.
@@ -63,6 +64,18 @@ pub struct Memory {
     pub bootstrap_failed: Option<String>,
 }
 
+/// What a comparison found to be one history. It says nothing about what was not compared then: a server that was down
+/// may find more WAL of its own when it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SameHistory {
+    /// The leader's timeline.
+    pub leader_timeline: Timeline,
+    /// Ours.
+    pub timeline: Timeline,
+    /// Up to where we had it.
+    pub lsn: Lsn,
+}
+
 /// How long the race has been put off, and what had arrived a tick ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Backoff {
@@ -84,6 +97,8 @@ pub enum RewindState {
     CheckRequested,
     /// Diverged.
     Needed,
+    /// Diverged on a timeline of the same number, which PostgreSQL does not see (RWD-5).
+    Forked(Remedy),
     /// Checked: the same history.
     NotNeeded,
     /// Rewound.
@@ -165,7 +180,15 @@ impl Memory {
                 self.rewind_error.clear();
             }
             (ActionKind::Rewind, Outcome::Failed(error)) => {
-                self.rewind = RewindState::Failed;
+                self.rewind = match self.rewind {
+                    RewindState::Forked(_) => RewindState::Forked(Remedy::Copy), // Still not to be started.
+                    RewindState::Initial
+                    | RewindState::CheckRequested
+                    | RewindState::Needed
+                    | RewindState::NotNeeded
+                    | RewindState::Success
+                    | RewindState::Failed => RewindState::Failed,
+                };
                 self.rewind_error.clone_from(error);
             }
             (ActionKind::Rewind, Outcome::SourceLost(error)) => {
@@ -212,15 +235,23 @@ impl Memory {
     }
 
     fn absorb_check(&mut self, view: &View, facts: &DivergenceFacts) {
+        self.compared_timeline = match facts {
+            DivergenceFacts::Known { leader_timeline, .. } => Some(*leader_timeline),
+            DivergenceFacts::HalfRewound | DivergenceFacts::LocalUnknown(_) | DivergenceFacts::LeaderNotReady(_) => {
+                None
+            }
+        };
         self.rewind = match judge(facts) {
             Divergence::Diverged => RewindState::Needed,
+            Divergence::Forked(remedy) => RewindState::Forked(remedy),
             Divergence::SameHistory => {
                 if let DivergenceFacts::Known { local, leader_timeline, .. } = facts {
                     let end = match local.was {
                         LocalRole::FormerPrimary { checkpoint_end } => checkpoint_end.unwrap_or(local.lsn),
                         LocalRole::Standby => local.lsn,
                     };
-                    self.same_history_as = Some((*leader_timeline, end));
+                    self.same_history =
+                        Some(SameHistory { leader_timeline: *leader_timeline, timeline: local.timeline, lsn: end });
                 }
                 RewindState::NotNeeded
             }

@@ -40,7 +40,7 @@ use crate::cluster::{Cluster, Initialize, PostgresState};
 use crate::mutant::{Mutant, leaves_out};
 
 pub use effect::{Decision, DemoteMode, Effect, StartAs};
-pub use memory::{CheckpointState, Memory, RewindState};
+pub use memory::{CheckpointState, Memory, RewindState, SameHistory};
 pub use reason::Reason;
 pub use view::View;
 

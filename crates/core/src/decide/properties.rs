@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
-use super::memory::Backoff;
+use super::memory::{Backoff, SameHistory};
 use super::peers::{PeerAnswer, PeerPoll, PeerStatus};
-use super::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRole, judge, switch_points};
+use super::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRole, Remedy, judge, switch_points};
 use super::view::{
     ActionKind, Control, DataDir, Facts, Finished, Lease, Outcome, OwnTags, Postgres, RecoveryDiff, RunningAction,
     Settings, Store, View,
@@ -181,14 +181,19 @@ pub fn divergence(choices: &mut Choices<'_>) {
     let leader = history(choices);
     let leader_timeline = leader.next_timeline();
     let local_timeline = timeline(choices);
+    let lines_before = leader.lines.iter().filter(|line| line.timeline < local_timeline).cloned().collect::<Vec<_>>();
+    let others = history(choices);
+    let is_ours = choices.flag();
+    let local_history = choices.maybe(|_| switch_points(if is_ours { &lines_before } else { &others.lines }));
     let at = |lsn: u64| DivergenceFacts::Known {
         local: LocalPosition { timeline: local_timeline, lsn: Lsn(lsn), was: LocalRole::Standby },
+        local_history: local_history.clone(),
         leader_timeline,
         leader_history: switch_points(&leader.lines),
     };
     let (one, other) = (choices.number(), choices.number());
     let (near, far) = (judge(&at(one.min(other))), judge(&at(one.max(other))));
-    assert!(near == super::rewind::Divergence::SameHistory || near == far, "{near:?} at {one}, {far:?} at {other}");
+    assert!(near != super::rewind::Divergence::Diverged || near == far, "{near:?} at {one}, {far:?} at {other}");
     let later = leader.lines.iter().filter(|line| line.timeline >= local_timeline);
     let has_all = later.clone().all(|line| Lsn(one.min(other)) <= line.lsn);
     if near == super::rewind::Divergence::SameHistory && local_timeline < leader_timeline {
@@ -427,6 +432,7 @@ fn any_outcome(choices: &mut Choices<'_>) -> Outcome {
             };
             let known = DivergenceFacts::Known {
                 local: LocalPosition { timeline: timeline(choices), lsn: lsn(choices), was },
+                local_history: choices.maybe(|choices| switch_points(&history(choices).lines)),
                 leader_timeline: timeline(choices),
                 leader_history: switch_points(&history(choices).lines),
             };
@@ -519,12 +525,19 @@ fn any_memory(choices: &mut Choices<'_>) -> Memory {
             RewindState::Initial,
             RewindState::CheckRequested,
             RewindState::Needed,
+            RewindState::Forked(Remedy::Rewind),
+            RewindState::Forked(Remedy::Copy),
             RewindState::NotNeeded,
             RewindState::Success,
             RewindState::Failed,
         ]),
         compared_with: choices.maybe(name),
-        same_history_as: choices.maybe(|choices| (timeline(choices), lsn(choices))),
+        compared_timeline: choices.maybe(timeline),
+        same_history: choices.maybe(|choices| SameHistory {
+            leader_timeline: timeline(choices),
+            timeline: timeline(choices),
+            lsn: lsn(choices),
+        }),
         pointed_to: choices.maybe(|choices| (choices.maybe(name), instant(choices))),
         rewind_error: choices.maybe(text).unwrap_or_default(),
         check_again_at: choices.maybe(instant),

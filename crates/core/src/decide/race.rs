@@ -38,7 +38,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         Standing::No(reason) => {
             let named = manual::in_force(view, cluster).is_some_and(|request| request.candidate.is_some());
             if named || (view.tags.nofailover && !view.settings.paused) {
-                rewind::request_check(view, memory); // UNL-2
+                rewind::request_check(memory); // UNL-2
             }
             follow::without_leader(view, reason)
         }

@@ -169,6 +169,10 @@ reasons! {
     RewindTriedAgain { error: String } ["RWD-11"] "pg_rewind could not reach its source and is tried again: {error}";
     /// Diverged, rewind impossible, allowed to copy anew.
     DivergedRecloning { leader: MemberName } ["RWD-13"] "its history has left that of {leader} and pg_rewind is not possible: copies the cluster anew, as configured";
+    /// A timeline of the same number that is another one, allowed to copy anew.
+    ForkedRecloning { leader: MemberName } ["RWD-5", "RWD-12", "RWD-13"] "its timeline began elsewhere than the timeline of the same number of {leader}, which pg_rewind cannot repair: copies the cluster anew, as configured";
+    /// A timeline of the same number that is another one, and no way back.
+    Forked { leader: MemberName } ["RWD-5", "INV-S14"] "its timeline began elsewhere than the timeline of the same number of {leader}: PostgreSQL would not notice and damage its data, so it must not follow; save what is needed from this member, empty its data directory and start it again";
     /// Rewind failed, allowed to copy anew.
     RewindFailedRecloning { error: String } ["RWD-12"] "pg_rewind failed ({error}): copies the cluster anew, as configured";
 

@@ -10,7 +10,7 @@ use super::leader;
 use super::memory::{Memory, RewindState};
 use super::peers::{Asked, Bound, Candidates, failover_possible};
 use super::reason::Reason;
-use super::rewind;
+use super::rewind::{self, Remedy};
 use super::view::{Lease, View};
 
 /// REC-1…11.
@@ -76,7 +76,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
 /// REC-8…11: compare and rewind if that is due, then start as a replica.
 fn as_replica(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     if matches!(memory.rewind, RewindState::Initial) {
-        rewind::request_check(view, memory); // REC-8
+        rewind::request_check(memory); // REC-8
     }
     if (cluster.is_unlocked() || cluster.is_led_by(&view.me))
         && let Some(until) = memory.rejoin_waits_until.filter(|until| view.now < *until)
@@ -103,9 +103,15 @@ fn in_pause(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     }
     let stepped_down = memory.rejoin_waits_until.is_some(); // Until the server runs again.
     let rewound = match memory.rewind {
-        RewindState::Needed => rewind::is_usable(view, view.postgres.control.as_ref()),
+        RewindState::Needed | RewindState::Forked(Remedy::Rewind) => {
+            rewind::is_usable(view, view.postgres.control.as_ref())
+        }
         RewindState::Success => true,
-        RewindState::Initial | RewindState::CheckRequested | RewindState::NotNeeded | RewindState::Failed => false,
+        RewindState::Initial
+        | RewindState::CheckRequested
+        | RewindState::NotNeeded
+        | RewindState::Forked(Remedy::Copy)
+        | RewindState::Failed => false,
     };
     let rewinds = rewound && !cluster.is_unlocked();
     if stepped_down || rewinds {
@@ -116,7 +122,7 @@ fn in_pause(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
 
 /// REC-12: the start before this cycle left no server.
 pub(super) fn after_failed_start(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision> {
-    if matches!(memory.rewind, RewindState::Needed) {
+    if matches!(memory.rewind, RewindState::Needed | RewindState::Forked(_)) {
         return None;
     }
     let error = memory.start_error.clone()?;

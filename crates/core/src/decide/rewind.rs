@@ -82,6 +82,8 @@ pub enum DivergenceFacts {
     Known {
         /// This side.
         local: LocalPosition,
+        /// Where each earlier timeline of this side ended. `None`: there is no history file that could be read.
+        local_history: Option<Vec<(Timeline, Lsn)>>,
         /// The leader's timeline.
         leader_timeline: Timeline,
         /// The leader's history: where each earlier timeline ended.
@@ -92,21 +94,38 @@ pub enum DivergenceFacts {
 /// What a divergence check means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Divergence {
-    /// This member holds WAL that the leader does not have.
+    /// This member holds WAL that the leader does not have. PostgreSQL sees it and refuses to stream.
     Diverged,
+    /// Both sides have a timeline of the same number, and it is not the same one: two members were promoted on their
+    /// own. PostgreSQL compares only numbers: it would stream, and replay what does not fit the data.
+    Forked(Remedy),
     /// Streaming will work.
     SameHistory,
     /// Not known yet; ask again.
     Unknown,
 }
 
+/// What can bring a member back whose history has forked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Remedy {
+    /// pg_rewind: the leader is on a timeline of another number by now, so that it compares the histories.
+    Rewind,
+    /// Only a new copy: to pg_rewind the same number is the same history, or it has failed.
+    Copy,
+}
+
 /// RWD-5…7: does the local history leave the leader's?
 pub fn judge(facts: &DivergenceFacts) -> Divergence {
-    let (local, leader_timeline, history) = match facts {
+    let (local, local_history, leader_timeline, history) = match facts {
         DivergenceFacts::HalfRewound => return Divergence::Diverged,
         DivergenceFacts::LocalUnknown(_) | DivergenceFacts::LeaderNotReady(_) => return Divergence::Unknown,
-        DivergenceFacts::Known { local, leader_timeline, leader_history } => (local, *leader_timeline, leader_history),
+        DivergenceFacts::Known { local, local_history, leader_timeline, leader_history } => {
+            (local, local_history, *leader_timeline, leader_history)
+        }
     };
+    if leaves_out(Mutant::NeverDiverged) {
+        return Divergence::SameHistory;
+    }
     let diverged = if local.timeline > leader_timeline {
         true
     } else if local.timeline == leader_timeline {
@@ -120,7 +139,27 @@ pub fn judge(facts: &DivergenceFacts) -> Divergence {
             },
         }
     };
-    if diverged && !leaves_out(Mutant::NeverDiverged) { Divergence::Diverged } else { Divergence::SameHistory }
+    if diverged {
+        return Divergence::Diverged;
+    }
+    let remedy = if local.timeline == leader_timeline { Remedy::Copy } else { Remedy::Rewind };
+    match began_alike(local.timeline, local_history.as_deref(), history) {
+        Some(true) => Divergence::SameHistory,
+        Some(false) => Divergence::Forked(remedy),
+        None => Divergence::Unknown,
+    }
+}
+
+/// Whether a timeline that both sides have began at the same position, and those before it, too (RWD-5). `None`: there is
+/// nothing to tell it from. Files may lack the oldest lines, so that they are compared from the end.
+fn began_alike(timeline: Timeline, local: Option<&[(Timeline, Lsn)]>, leader: &[(Timeline, Lsn)]) -> Option<bool> {
+    if timeline == Timeline::FIRST {
+        return Some(true);
+    }
+    let before = |line: &&(Timeline, Lsn)| line.0 < timeline;
+    let mut both = local?.iter().rev().filter(before).zip(leader.iter().rev().filter(before)).peekable();
+    both.peek()?;
+    Some(both.all(|(ours, theirs)| ours == theirs))
 }
 
 /// Up to where a leader with this history has the WAL of `timeline`; `None` when it does not descend from it.
@@ -142,11 +181,16 @@ pub(super) fn is_usable(view: &View, control: Option<&Control>) -> bool {
     view.settings.use_pg_rewind && control.is_none_or(|control| control.rewind_possible)
 }
 
-/// RWD-2: asks for a check, unless a rewind is already known to be needed or nothing could follow from it.
-pub(super) fn request_check(view: &View, memory: &mut Memory) {
-    let useful = view.settings.use_pg_rewind || view.settings.wipe_on_divergence;
-    if useful && memory.rewind != RewindState::Needed {
-        memory.rewind = RewindState::CheckRequested;
+/// RWD-2: asks for a check, unless what is known has to be acted on first. It is asked for where no rewind is possible,
+/// too: only a check sees a fork.
+pub(super) fn request_check(memory: &mut Memory) {
+    match memory.rewind {
+        RewindState::Needed | RewindState::Forked(_) => {}
+        RewindState::Initial
+        | RewindState::CheckRequested
+        | RewindState::NotNeeded
+        | RewindState::Success
+        | RewindState::Failed => memory.rewind = RewindState::CheckRequested,
     }
 }
 
@@ -164,11 +208,12 @@ pub(super) fn next_step(view: &View, cluster: &Cluster, memory: &mut Memory) -> 
     match memory.rewind {
         RewindState::Initial | RewindState::NotNeeded | RewindState::Success => None,
         RewindState::CheckRequested => check(view, cluster, memory),
-        RewindState::Needed if judged_another_leader(view, cluster, memory) => {
+        RewindState::Needed | RewindState::Forked(_) if judged_another_leader(view, cluster, memory) => {
             memory.rewind = RewindState::CheckRequested;
             check(view, cluster, memory)
         }
         RewindState::Needed => rewind(view, cluster, memory),
+        RewindState::Forked(remedy) => leave_fork(view, cluster, memory, remedy),
         RewindState::Failed => {
             let allowed = view.settings.wipe_on_rewind_failure || view.settings.wipe_on_divergence;
             // RWD-12: only an operator's flag allows to wipe; without one the member stays visibly broken.
@@ -178,12 +223,14 @@ pub(super) fn next_step(view: &View, cluster: &Cluster, memory: &mut Memory) -> 
     }
 }
 
-/// INV-S11: to have left the history of one leader says nothing about that of the next. A rewind that was begun has
-/// changed the data, so that only another one can end it.
+/// INV-S11: to have left the history of one leader says nothing about that of the next, nor about a later timeline of
+/// the same. A rewind that was begun has changed the data, so that only another one can end it.
 fn judged_another_leader(view: &View, cluster: &Cluster, memory: &Memory) -> bool {
     let is_untouched = memory.rewind_error.is_empty();
-    let leader = source(view, cluster).map(|leader| &leader.name);
-    is_untouched && memory.compared_with.as_ref().is_some_and(|before| leader.is_some_and(|now| now != before))
+    let Some(leader) = source(view, cluster).filter(|_| is_untouched) else { return false };
+    let is_another = memory.compared_with.as_ref().is_some_and(|before| *before != leader.name);
+    let has_moved_on = memory.compared_timeline.is_some_and(|before| leader.timeline().is_some_and(|now| now > before));
+    is_another || has_moved_on
 }
 
 /// Copies the cluster anew. INV-S21: not before the leader is a primary, because what is removed may be the only copy.
@@ -216,6 +263,7 @@ fn check(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision
         return patience.map(|_| Reason::WaitsForLeaderToPromote { leader: leader.name.clone() }.wake_at(again));
     }
     memory.compared_with = Some(leader.name.clone());
+    memory.same_history = None;
     Some(
         Reason::ChecksDivergence { leader: leader.name.clone() }
             .with([Effect::CheckDivergence { leader: leader.name.clone() }]),
@@ -249,6 +297,24 @@ fn rewind(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decisio
     Some(Reason::Rewinds { leader: leader.name.clone() }.with([Effect::Rewind { source: leader.name.clone() }]))
 }
 
+/// RWD-5: a fork that PostgreSQL does not see. Without a way back the server does not run as a replica of this leader.
+fn leave_fork(view: &View, cluster: &Cluster, memory: &mut Memory, remedy: Remedy) -> Option<Decision> {
+    let leader = source(view, cluster)?;
+    let rewind_is_usable = is_usable(view, view.postgres.control.as_ref());
+    if remedy == Remedy::Rewind && rewind_is_usable {
+        return rewind(view, cluster, memory);
+    }
+    // RWD-12: to let pg_rewind say that there is nothing to do would be one more way for it to fail.
+    let allowed = view.settings.wipe_on_divergence || rewind_is_usable && view.settings.wipe_on_rewind_failure;
+    if allowed && may_wipe(view, cluster) {
+        let reason = Reason::ForkedRecloning { leader: leader.name.clone() };
+        return Some(wipe(leader, memory, reason));
+    }
+    let reason = Reason::Forked { leader: leader.name.clone() };
+    let stops = view.postgres.alive && !view.postgres.is_primary() && !view.settings.paused;
+    Some(if stops { reason.with([Effect::StopImmediately]) } else { reason.alone() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,10 +323,15 @@ mod tests {
         Timeline::new(number).unwrap()
     }
 
+    fn switches(points: &[(u32, u64)]) -> Vec<(Timeline, Lsn)> {
+        points.iter().map(|(number, lsn)| (timeline(*number), Lsn(*lsn))).collect()
+    }
+
     /// A standby on timeline 1 at 100; the leader left timeline 1 for 2 at 100.
     fn facts(local_timeline: u32, lsn: u64, was: LocalRole) -> DivergenceFacts {
         DivergenceFacts::Known {
             local: LocalPosition { timeline: timeline(local_timeline), lsn: Lsn(lsn), was },
+            local_history: Some(switches(&[(1, 100), (2, 200)][..usize::min(local_timeline as usize - 1, 2)])),
             leader_timeline: timeline(3),
             leader_history: vec![(timeline(1), Lsn(100)), (timeline(2), Lsn(200))],
         }
@@ -287,6 +358,7 @@ mod tests {
         }
         let jumped = DivergenceFacts::Known {
             local: LocalPosition { timeline: timeline(2), lsn: Lsn(1), was: LocalRole::Standby },
+            local_history: Some(switches(&[(1, 100)])),
             leader_timeline: timeline(3),
             leader_history: vec![(timeline(1), Lsn(100))],
         };
@@ -294,10 +366,74 @@ mod tests {
         for (lsn, want) in [(70, SameHistory), (71, Diverged), (100, Diverged)] {
             let recovered = DivergenceFacts::Known {
                 local: LocalPosition { timeline: timeline(1), lsn: Lsn(lsn), was: LocalRole::Standby },
+                local_history: Some(Vec::new()),
                 leader_timeline: timeline(3),
                 leader_history: vec![(timeline(1), Lsn(100)), (timeline(2), Lsn(70))],
             };
             assert_eq!(judge(&recovered), want, "RWD-6: at {lsn}; the leader was recovered to 70, before the switch");
+        }
+    }
+
+    #[test]
+    fn the_same_number_is_the_same_timeline_only_where_it_began_alike() {
+        use Divergence::*;
+        /// Timelines and where they ended.
+        type Points = &'static [(u32, u64)];
+        /// A name, our position, our history, the leader's timeline and history, and what is to be found.
+        type Row = (&'static str, (u32, u64), Option<Points>, (u32, Points), Divergence);
+        let rows: [Row; 13] = [
+            ("both on the first timeline", (1, 900), Some(&[]), (1, &[]), SameHistory),
+            ("on the first timeline, which has no history file", (1, 90), None, (2, &[(1, 100)]), SameHistory),
+            ("began alike", (2, 900), Some(&[(1, 100)]), (2, &[(1, 100)]), SameHistory),
+            ("began earlier than the leader's", (2, 900), Some(&[(1, 90)]), (2, &[(1, 100)]), Forked(Remedy::Copy)),
+            ("began later than the leader's", (2, 900), Some(&[(1, 110)]), (2, &[(1, 100)]), Forked(Remedy::Copy)),
+            (
+                "began on another timeline",
+                (3, 900),
+                Some(&[(1, 100)]),
+                (3, &[(1, 100), (2, 200)]),
+                Forked(Remedy::Copy),
+            ),
+            (
+                "an earlier timeline began elsewhere",
+                (3, 900),
+                Some(&[(1, 90), (2, 200)]),
+                (3, &[(1, 100), (2, 200)]),
+                Forked(Remedy::Copy),
+            ),
+            (
+                "the leader has left its timeline of that number",
+                (2, 150),
+                Some(&[(1, 90)]),
+                (3, &[(1, 100), (2, 200)]),
+                Forked(Remedy::Rewind),
+            ),
+            ("and was beyond: PostgreSQL sees that", (2, 201), Some(&[(1, 90)]), (3, &[(1, 100), (2, 200)]), Diverged),
+            (
+                "on a higher one than the leader: it sees that",
+                (3, 9),
+                Some(&[(1, 90), (2, 95)]),
+                (2, &[(1, 100)]),
+                Diverged,
+            ),
+            (
+                "the oldest line is missing in one file",
+                (3, 9),
+                Some(&[(2, 200)]),
+                (3, &[(1, 100), (2, 200)]),
+                SameHistory,
+            ),
+            ("the history file is missing here", (2, 900), None, (2, &[(1, 100)]), Unknown),
+            ("the history file is empty here", (2, 900), Some(&[]), (2, &[(1, 100)]), Unknown),
+        ];
+        for (name, (number, lsn), local_history, (leader_timeline, leader_history), want) in rows {
+            let facts = DivergenceFacts::Known {
+                local: LocalPosition { timeline: timeline(number), lsn: Lsn(lsn), was: LocalRole::Standby },
+                local_history: local_history.map(switches),
+                leader_timeline: timeline(leader_timeline),
+                leader_history: switches(leader_history),
+            };
+            assert_eq!(judge(&facts), want, "RWD-5: {name}");
         }
     }
 }

@@ -26,6 +26,9 @@
    29.245  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
    29.246  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
    29.296  c      follows the leader b [OWN-7 FOL-12]
+   36.424  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   36.437  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   36.474  c      follows the leader b [OWN-7 FOL-12]
 > thaw agent a
 > wait 60s until a replica of b
    89.233  a      PostgreSQL was not stopped in order: recovers it in single-user mode first -> recover in single-user mode [REC-5 REC-13]
@@ -39,4 +42,7 @@
    92.344  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    92.383  a      follows the leader b [OWN-7 FOL-12]
    92.783  a      PostgreSQL accepts connections as standby
+   92.783  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   92.794  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   92.833  a      follows the leader b [OWN-7 FOL-12]
 > expect b primary

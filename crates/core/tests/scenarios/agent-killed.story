@@ -25,6 +25,9 @@
    27.250  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
    27.251  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
    27.301  c      follows the leader b [OWN-7 FOL-12]
+   36.424  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   36.437  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   36.474  c      follows the leader b [OWN-7 FOL-12]
 > start agent a
 > wait 60s until a replica of b
    37.249  a      PostgreSQL was not stopped in order: recovers it in single-user mode first -> recover in single-user mode [REC-5 REC-13]
@@ -38,3 +41,6 @@
    40.360  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    40.399  a      follows the leader b [OWN-7 FOL-12]
    40.799  a      PostgreSQL accepts connections as standby
+   40.799  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   40.810  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   40.849  a      follows the leader b [OWN-7 FOL-12]

@@ -29,6 +29,9 @@
     0.289  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
     0.290  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
     0.340  c      follows the leader b [OWN-7 FOL-12]
+    6.424  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+    6.437  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    6.474  c      follows the leader b [OWN-7 FOL-12]
    10.050  a      PostgreSQL was not stopped in order: recovers it in single-user mode first -> recover in single-user mode [REC-5 REC-13]
    11.050  a      PostgreSQL has recovered in single-user mode
    11.050  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
@@ -47,3 +50,6 @@
    33.250  a      starts PostgreSQL as a replica of b -> start as standby of b [REC-11 NTF-4]
    33.300  a      follows the leader b [OWN-7 FOL-12]
    33.700  a      PostgreSQL accepts connections as standby
+   33.700  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   33.711  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   33.750  a      follows the leader b [OWN-7 FOL-12]

@@ -34,9 +34,15 @@
    16.105  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
    16.155  a      its history has left that of b: rewinds -> rewind from b [RWD-5 RWD-9]
    16.166  a      rewind is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   16.168  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   16.181  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   16.218  c      follows the leader b [OWN-7 FOL-12]
    18.205  a      has rewound from b
    18.205  a      starts PostgreSQL as a replica of b -> start as standby of b [REC-11 NTF-4]
    18.216  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    18.255  a      follows the leader b [OWN-7 FOL-12]
    18.655  a      PostgreSQL accepts connections as standby
+   18.655  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   18.666  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   18.705  a      follows the leader b [OWN-7 FOL-12]
 > wait 20s until c replica of b

@@ -42,8 +42,14 @@
    31.155  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
    31.205  a      its history has left that of b: rewinds -> rewind from b [RWD-5 RWD-9]
    31.216  a      rewind is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   31.218  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   31.231  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   31.268  c      follows the leader b [OWN-7 FOL-12]
    33.255  a      has rewound from b
    33.255  a      starts PostgreSQL as a replica of b -> start as standby of b [REC-11 NTF-4]
    33.266  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    33.305  a      follows the leader b [OWN-7 FOL-12]
    33.705  a      PostgreSQL accepts connections as standby
+   33.705  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   33.716  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   33.755  a      follows the leader b [OWN-7 FOL-12]

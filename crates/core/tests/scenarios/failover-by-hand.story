@@ -32,4 +32,7 @@
     0.611  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
     0.650  a      follows the leader c [OWN-7 FOL-12]
     1.050  a      PostgreSQL accepts connections as standby
+    1.051  b      compares its history with that of c -> compare histories with c [RWD-2 RWD-3]
+    1.063  b      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    1.101  b      follows the leader c [OWN-7 FOL-12]
 > wait 30s until b replica of c

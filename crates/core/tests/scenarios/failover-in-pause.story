@@ -35,6 +35,12 @@
    15.649  a      follows the leader b [OWN-7 FOL-12]
    16.049  a      PostgreSQL accepts connections as standby
 > tick 15s
+   16.051  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   16.064  c      divergence check is under way and is not disturbed in pause [ASY-3]
+   16.101  c      follows the leader b [OWN-7 FOL-12]
+   25.016  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   25.027  a      divergence check is under way and is not disturbed in pause [ASY-3]
+   25.066  a      follows the leader b [OWN-7 FOL-12]
 > expect b primary
 > switchover b
 > wait 15s until store failover {}

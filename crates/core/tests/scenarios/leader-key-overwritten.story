@@ -32,11 +32,17 @@
     1.111  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
     1.161  a      its history has left that of b: rewinds -> rewind from b [RWD-5 RWD-9]
     1.172  a      rewind is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    1.174  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+    1.187  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    1.224  c      follows the leader b [OWN-7 FOL-12]
     3.211  a      has rewound from b
     3.211  a      starts PostgreSQL as a replica of b -> start as standby of b [REC-11 NTF-4]
     3.222  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
     3.261  a      follows the leader b [OWN-7 FOL-12]
     3.661  a      PostgreSQL accepts connections as standby
+    3.661  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+    3.672  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    3.711  a      follows the leader b [OWN-7 FOL-12]
 > wait 40s until c replica of b
 > tick 30s
 > expect b primary

@@ -27,6 +27,9 @@
    75.234  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
    75.235  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
    75.285  c      follows the leader b [OWN-7 FOL-12]
+   76.424  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   76.437  c      divergence check is under way and is not disturbed in pause [ASY-3]
+   76.474  c      follows the leader b [OWN-7 FOL-12]
 # The new primary and its replica are lost, and maintenance ends, before the old primary is back:
 > kill node b
 > kill node c

@@ -41,3 +41,6 @@
    64.368  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    64.407  a      follows the leader c [OWN-7 FOL-12]
    64.807  a      PostgreSQL accepts connections as standby
+   64.807  a      compares its history with that of c -> compare histories with c [RWD-2 RWD-3]
+   64.818  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   64.857  a      follows the leader c [OWN-7 FOL-12]

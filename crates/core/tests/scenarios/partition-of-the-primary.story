@@ -30,6 +30,9 @@
    29.245  b      this member holds the leader lease and its PostgreSQL is primary [OWN-3 PRO-4]
    29.246  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
    29.296  c      follows the leader b [OWN-7 FOL-12]
+   36.424  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   36.437  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   36.474  c      follows the leader b [OWN-7 FOL-12]
 > heal a
 > wait 60s until a replica of b
    59.244  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
@@ -42,3 +45,6 @@
    61.355  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    61.394  a      follows the leader b [OWN-7 FOL-12]
    61.794  a      PostgreSQL accepts connections as standby
+   61.794  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   61.805  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   61.844  a      follows the leader b [OWN-7 FOL-12]

@@ -57,8 +57,14 @@
   151.011  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
   151.061  a      its history has left that of b: rewinds -> rewind from b [RWD-5 RWD-9]
   151.072  a      rewind is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+  151.074  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+  151.087  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+  151.124  c      follows the leader b [OWN-7 FOL-12]
   153.111  a      has rewound from b
   153.111  a      starts PostgreSQL as a replica of b -> start as standby of b [REC-11 NTF-4]
   153.122  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
   153.161  a      follows the leader b [OWN-7 FOL-12]
   153.561  a      PostgreSQL accepts connections as standby
+  153.561  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+  153.572  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+  153.611  a      follows the leader b [OWN-7 FOL-12]

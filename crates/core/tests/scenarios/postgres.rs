@@ -39,6 +39,11 @@ impl Wal {
         self.end = Lsn(self.end.0 + bytes);
     }
 
+    /// The lines of the history file.
+    fn switch_points(&self) -> Vec<(Timeline, Lsn)> {
+        self.switches.iter().map(|switch| (switch.timeline, switch.lsn)).collect()
+    }
+
     /// True when `branch` is this timeline, or one that it descends from.
     pub(crate) fn knows(&self, branch: u64) -> bool {
         self.branch == branch || self.switches.iter().any(|switch| switch.branch == branch)
@@ -305,8 +310,9 @@ impl Postgres {
         match leader.filter(|leader| leader.is_writable(now)).and_then(|leader| leader.data.as_ref()) {
             Some(data) => DivergenceFacts::Known {
                 local,
+                local_history: self.data.as_ref().map(|own| own.wal.switch_points()),
                 leader_timeline: data.wal.timeline,
-                leader_history: data.wal.switches.iter().map(|switch| (switch.timeline, switch.lsn)).collect(),
+                leader_history: data.wal.switch_points(),
             },
             None => DivergenceFacts::LeaderNotReady("not reachable as a primary".to_owned()),
         }

@@ -31,11 +31,17 @@
    30.245  a      compares its history with that of c -> compare histories with c [RWD-2 RWD-3]
    30.295  a      its history has left that of c: rewinds -> rewind from c [RWD-5 RWD-9]
    30.306  a      rewind is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   30.307  b      compares its history with that of c -> compare histories with c [RWD-2 RWD-3]
+   30.319  b      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   30.357  b      follows the leader c [OWN-7 FOL-12]
    32.345  a      has rewound from c
    32.345  a      starts PostgreSQL as a replica of c -> start as standby of c [REC-11 NTF-4]
    32.356  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    32.395  a      follows the leader c [OWN-7 FOL-12]
    32.795  a      PostgreSQL accepts connections as standby
+   32.795  a      compares its history with that of c -> compare histories with c [RWD-2 RWD-3]
+   32.806  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   32.845  a      follows the leader c [OWN-7 FOL-12]
 > tag a nofailover
 > tag b nofailover
 > tick 15s

@@ -47,6 +47,9 @@
 > pause
 > tick 60s
    35.288  a      PostgreSQL is down and is not started in pause [PAU-9]
+   35.290  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   35.303  c      divergence check is under way and is not disturbed in pause [ASY-3]
+   35.340  c      follows the leader b [OWN-7 FOL-12]
 > resume
 > tick 5s
    95.288  a      PostgreSQL was not stopped in order: recovers it in single-user mode first -> recover in single-user mode [REC-5 REC-13]
@@ -63,3 +66,6 @@
 > resume
 > wait 60s until a replica of b
   118.438  a      PostgreSQL accepts connections as standby
+  118.438  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+  118.449  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+  118.488  a      follows the leader b [OWN-7 FOL-12]

@@ -31,6 +31,9 @@
     2.650  a      follows the leader c [OWN-7 FOL-12]
     3.050  a      PostgreSQL accepts connections as standby
 > tick 30s
+    5.011  a      compares its history with that of c -> compare histories with c [RWD-2 RWD-3]
+    5.022  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    5.061  a      follows the leader c [OWN-7 FOL-12]
 > start node b
 > wait 60s until b replica of c
    34.012  b      compares its history with that of c -> compare histories with c [RWD-2 RWD-3]

@@ -33,9 +33,15 @@
    25.599  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
    25.638  a      follows the leader b [OWN-7 FOL-12]
    26.038  a      PostgreSQL accepts connections as standby
+   26.040  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   26.053  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   26.090  c      follows the leader b [OWN-7 FOL-12]
 > schedule b a 30s
 > pause
 > tick 60s
+   27.011  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   27.022  a      divergence check is under way and is not disturbed in pause [ASY-3]
+   27.061  a      follows the leader b [OWN-7 FOL-12]
 > expect b primary
 > resume
 > wait 15s until store failover {}

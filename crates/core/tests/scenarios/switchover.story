@@ -30,7 +30,13 @@
     0.610  a      start is under way [ASY-2 ASY-3 ASY-6 ASY-7]
     0.649  a      follows the leader b [OWN-7 FOL-12]
     1.049  a      PostgreSQL accepts connections as standby
+    1.051  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+    1.064  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    1.101  c      follows the leader b [OWN-7 FOL-12]
 > wait 10s until c replica of b
 > expect a timeline 2
 > tick 30s
+    5.011  a      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+    5.022  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+    5.061  a      follows the leader b [OWN-7 FOL-12]
 > expect b primary

@@ -23,6 +23,13 @@
    29.296  c      follows the leader b [OWN-7 FOL-12]
 > kill node b
 > wait 40s until c primary
+   36.424  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   36.437  c      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   36.474  c      follows the leader b [OWN-7 FOL-12]
+   46.424  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   46.474  c      follows the leader b [OWN-7 FOL-12]
+   56.424  c      compares its history with that of b -> compare histories with b [RWD-2 RWD-3]
+   56.474  c      follows the leader b [OWN-7 FOL-12]
    59.023  store  the leader key is gone
    59.036  c      nobody holds the leader key: asks the other members -> ask b [PEER-1 RACE-3]
    61.036  c      nobody holds the leader key and no member is fitter: takes it -> acquire the leader key [UNL-3 RACE-10 DCS-1]
@@ -57,6 +64,12 @@
    64.407  a      follows the leader c [OWN-7 FOL-12]
    64.408  b      follows the leader c [OWN-7 FOL-12]
    64.807  a      PostgreSQL accepts connections as standby
+   64.807  a      compares its history with that of c -> compare histories with c [RWD-2 RWD-3]
    64.808  b      PostgreSQL accepts connections as standby
+   64.808  b      compares its history with that of c -> compare histories with c [RWD-2 RWD-3]
+   64.818  a      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   64.819  b      divergence check is under way [ASY-2 ASY-3 ASY-6 ASY-7]
+   64.857  a      follows the leader c [OWN-7 FOL-12]
+   64.858  b      follows the leader c [OWN-7 FOL-12]
 > wait 60s until b replica of c
 > expect c timeline 3

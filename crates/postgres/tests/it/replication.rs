@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use pgward_core::wal::Timeline;
 use pgward_postgres::{
-    BasebackupOptions, ConnInfo, DataDirState, MonitorOptions, RecoveryDiff, Replace, RewindOptions, StopOptions,
-    StopOutcome, is_checkpointed, is_in_recovery, timeline_history,
+    BasebackupOptions, ConnInfo, DataDirState, MonitorOptions, RecoveryDiff, RecoverySettings, Replace, RewindOptions,
+    StopOptions, StopOutcome, is_checkpointed, is_in_recovery, timeline_history,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -211,5 +211,45 @@ fn a_cluster_is_replaced_only_by_a_copy_of_itself_that_can_be_had() {
         clone(&source, Replace::Cluster).await.unwrap();
         standby.start().await;
         eventually("streaming", async || is_streaming(&standby).await).await;
+    });
+}
+
+/// RWD-5: what makes forks dangerous. PostgreSQL and pg_rewind compare the numbers of timelines alone.
+#[test]
+fn two_timelines_of_one_number_are_told_apart_by_their_history_files_only() {
+    let name = "replication::two_timelines_of_one_number_are_told_apart_by_their_history_files_only";
+    as_ordinary_user(name, async || {
+        let mut old = Server::bootstrapped("n1").await;
+        let mut new = old.standby("n2").await;
+        eventually("streaming", async || is_streaming(&new).await).await;
+        let second = Timeline::FIRST.next();
+        new.instance.promote().await.unwrap();
+        new.instance.wait_promoted(LIMIT).await.unwrap();
+        new.sql("CREATE TABLE public.forked AS SELECT 1").await;
+        // The old one has not heard of that timeline, and takes its number.
+        old.sql("CREATE TABLE public.kept AS SELECT 1").await;
+        old.stop().await;
+        old.config.recovery = Some(RecoverySettings::default());
+        old.start().await;
+        old.instance.promote().await.unwrap();
+        old.instance.wait_promoted(LIMIT).await.unwrap();
+        old.instance.checkpoint(Some(LIMIT)).await.unwrap();
+        new.stop().await;
+
+        let timelines = [old.instance.identify_system().await.unwrap().timeline, {
+            new.instance.local_position().await.unwrap().unwrap().timeline
+        }];
+        assert_eq!(timelines, [second, second]);
+        let source = old.address(&old.instance.settings().replication);
+        let theirs = timeline_history(&source, second).await.unwrap();
+        assert_ne!(new.instance.local_history(second).unwrap(), theirs, "this is how a member sees the fork");
+
+        let rewinder = old.address(&old.instance.settings().rewind);
+        let cancel = CancellationToken::new();
+        new.instance.rewind(&rewinder, &RewindOptions::default(), &cancel).await.unwrap();
+        assert_ne!(new.instance.local_history(second).unwrap(), theirs, "pg_rewind found nothing to do");
+        new.config.recovery = Some(RecoverySettings::default());
+        new.start().await;
+        assert_eq!(new.sql("SELECT count(*) FROM public.forked").await, "1", "and left what only this branch has");
     });
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Postgres;
 use super::model_server::{ModelServer, unusable};
 use super::state::{REWIND, SINGLE_USER, State};
-use super::wal::Payload;
+use super::wal::{Payload, TimelineHistory};
 
 /// How long a connection, or a statement, is waited for.
 pub(super) const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -48,6 +48,14 @@ impl State {
             | ControlState::InProduction
             | ControlState::Other => None,
         }
+    }
+
+    /// Where the timelines before `timeline` ended. `None`: there is no history file.
+    fn own_history(&self, timeline: Timeline) -> Option<TimelineHistory> {
+        if timeline == Timeline::FIRST {
+            return Some(Vec::new());
+        }
+        self.readable_data()?.histories.get(&timeline).cloned()
     }
 
     fn leader_history(&self) -> Option<LeaderHistory> {
@@ -100,6 +108,7 @@ impl ServerRejoin for ModelServer {
         let Some(local) = local else {
             return DivergenceFacts::LocalUnknown("the control data tell no position".to_owned());
         };
+        let local_history = self.postgres().state().own_history(local.timeline);
         let server = match self.reach(leader).await {
             Ok(server) => server,
             Err(problem) => return DivergenceFacts::LeaderNotReady(problem),
@@ -107,7 +116,7 @@ impl ServerRejoin for ModelServer {
         let answer = server.state().leader_history();
         match answer {
             Some(Some((leader_timeline, leader_history))) => {
-                DivergenceFacts::Known { local, leader_timeline, leader_history }
+                DivergenceFacts::Known { local, local_history, leader_timeline, leader_history }
             }
             Some(None) => DivergenceFacts::LeaderNotReady(format!("{} is still in recovery", leader.name)),
             None => DivergenceFacts::LeaderNotReady("server closed the connection unexpectedly".to_owned()),

@@ -78,6 +78,7 @@ fn a_former_primary_compares_before_it_starts() {
                 lsn: Lsn(local_lsn),
                 was: LocalRole::FormerPrimary { checkpoint_end: Some(Lsn(1000)) },
             },
+            local_history: Some(Vec::new()),
             leader_timeline: Timeline::new(2).unwrap(),
             leader_history: vec![(Timeline::FIRST, Lsn(1000))],
         };
@@ -514,6 +515,7 @@ fn a_replica_compares_with_a_moved_leader_once() {
     let memory = check("the leader has moved on", &behind, &Memory::default(), &compare, "RWD-3");
     let facts = DivergenceFacts::Known {
         local: LocalPosition { timeline: Timeline::FIRST, lsn: Lsn(1000), was: LocalRole::Standby },
+        local_history: Some(Vec::new()),
         leader_timeline: Timeline::new(2).unwrap(),
         leader_history: vec![(Timeline::FIRST, Lsn(1000))],
     };

@@ -1,6 +1,7 @@
 //! Decisions as tables: a plain base view, one difference a row, a name that is a sentence.
 
 mod down;
+mod forks;
 mod held;
 mod leading;
 mod racing;

@@ -376,7 +376,13 @@ impl World {
                 let timeline = self.timeline_of(&leader).unwrap_or(Timeline::FIRST);
                 let lsn = self.machine(name).and_then(|machine| machine.view.postgres.position()).unwrap_or_default();
                 let local = LocalPosition { timeline, lsn, was: LocalRole::Standby };
-                let facts = DivergenceFacts::Known { local, leader_timeline: timeline, leader_history: Vec::new() };
+                let history = vec![(Timeline::FIRST, Lsn::INVALID)]; // Wherever it was: both have the same.
+                let facts = DivergenceFacts::Known {
+                    local,
+                    local_history: Some(history.clone()),
+                    leader_timeline: timeline,
+                    leader_history: history,
+                };
                 self.finish(name, ActionKind::CheckDivergence, Ended::Divergence(Box::new(facts)));
             }
             Effect::CrashRecover => self.finish(name, ActionKind::CrashRecovery, Ended::Done),
