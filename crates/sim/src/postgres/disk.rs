@@ -206,7 +206,7 @@ impl DataDirectory {
         Ok(())
     }
 
-    /// Whether somebody whose WAL ends with `last` can go on with what is here. `None`: with nothing yet, but later.
+    /// Whether somebody whose WAL ends with `last` can go on with what is here.
     ///
     /// # Errors
     /// What the walsender, or the replay of what it would send, says.

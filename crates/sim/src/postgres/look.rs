@@ -27,6 +27,8 @@ enum Unanswered {
     NotConnected(Ready),
     /// The server let the agent in, and did not answer in time.
     Late,
+    /// The server answered that it cannot tell.
+    Failed,
 }
 
 /// What a new connection is told.
@@ -97,7 +99,7 @@ impl State {
         if !process.lets_in() {
             return Err(Unanswered::NotConnected(Ready::Rejecting));
         }
-        self.monitoring().ok_or(Unanswered::Late)
+        self.monitoring().ok_or(Unanswered::Failed)
     }
 }
 
@@ -187,8 +189,7 @@ impl ServerSight for ModelServer {
             recovery: RecoveryDiff::Unknown,
             details: Details::default(),
         };
-        let by_pid_file =
-            postgres.state().postmaster().filter(|_| !matches!(seen.data_dir, DataDir::Inaccessible { .. }));
+        let by_pid_file = postgres.state().postmaster();
         // A server whose pid file has vanished with its directory is still a server.
         seen.postmaster = by_pid_file.or_else(|| known.postmaster.filter(Postmaster::is_alive));
         seen.alive = seen.postmaster.is_some();
@@ -208,7 +209,7 @@ impl ServerSight for ModelServer {
             }
             Err(Unanswered::NotConnected(Ready::Rejecting)) => seen.accepting = false,
             Err(Unanswered::NotConnected(Ready::NoResponse)) => seen.accepting = known.state == PostgresState::Running,
-            Err(Unanswered::Late) => seen.accepting = true,
+            Err(Unanswered::Late | Unanswered::Failed) => seen.accepting = true,
         }
         seen
     }

@@ -241,7 +241,7 @@ impl ServerControl for ModelServer {
             if state.recovers_alone() {
                 return Err(unusable("a single-user server is not stopped by signals"));
             }
-            state.postmaster().filter(|_| state.visible_data().is_some())
+            state.postmaster()
         };
         if let Some(postmaster) = found.or(known) {
             if how == StopHow::FastWithCheckpoint {

@@ -86,7 +86,8 @@ impl Postgres {
         let asked = self.change(|state| {
             let not_running = || "PostgreSQL is not running".to_owned();
             let control = state.readable_data().map(|data| data.control.state);
-            let is_refused = state.faults.promotion == Some(PromotionFault::Refused);
+            let is_refused =
+                state.faults.promotion == Some(PromotionFault::Refused) || state.faults.is_data_dir_inaccessible;
             let process = state.process.as_mut().filter(|process| process.has_postmaster).ok_or_else(not_running)?;
             match control {
                 Some(ControlState::InProduction) => return Ok(None),
@@ -100,7 +101,7 @@ impl Postgres {
                 ) => return Err(format!("PostgreSQL cannot be promoted while it is {other:?}")),
             }
             if is_refused {
-                return Err("cannot write the promote file: Read-only file system".to_owned());
+                return Err("cannot write the promote file".to_owned());
             }
             let is_first = !std::mem::replace(&mut process.is_promoting, true);
             let pid = process.pid;

@@ -164,7 +164,7 @@ impl Postgres {
             }
             let position = self.state().streaming_position(pid)?;
             let is_connected = self.connects_to(server);
-            let sent = server.state().send(connection.number, position.from);
+            let sent = server.state().send(connection.number, &position);
             let is_silent = match &sent {
                 Sent::Closed if is_connected => return None,
                 Sent::Closed | Sent::Silence => true,
@@ -365,8 +365,8 @@ impl State {
         Ok(number)
     }
 
-    /// What a walsender sends to somebody who has everything up to `from`.
-    fn send(&self, number: u64, from: Lsn) -> Sent {
+    /// What a walsender sends to somebody who is at `position`.
+    fn send(&self, number: u64, position: &Position) -> Sent {
         let Some(process) = self.process.as_ref().filter(|process| process.walsenders.contains_key(&number)) else {
             return if self.is_off { Sent::Silence } else { Sent::Closed };
         };
@@ -375,11 +375,18 @@ impl State {
         }
         let Some(data) = &self.data else { return Sent::Closed };
         let flushed = data.wal.flushed();
-        let records: Vec<Record> =
-            data.wal.after(from).iter().take_while(|record| record.end <= flushed).take(BATCH).copied().collect();
+        let records: Vec<Record> = data
+            .wal
+            .after(position.from)
+            .iter()
+            .take_while(|record| record.end <= flushed)
+            .take(BATCH)
+            .copied()
+            .collect();
         let Some(last) = records.last() else { return Sent::Nothing };
-        let histories =
-            data.histories.range(..=last.timeline).map(|(line, history)| (*line, history.clone())).collect();
+        // The files are asked for when another timeline begins.
+        let files = data.histories.range(..=last.timeline).filter(|_| last.timeline > position.timeline);
+        let histories = files.map(|(line, history)| (*line, history.clone())).collect();
         Sent::Records { records, histories, end: flushed }
     }
 

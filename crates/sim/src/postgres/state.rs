@@ -57,8 +57,9 @@ impl State {
         Some((process, self.data.as_mut()?))
     }
 
-    /// The postmaster, as its pid file would tell.
+    /// The postmaster, as its pid file tells while it can be read.
     pub(super) fn postmaster(&self) -> Option<ModelPostmaster> {
+        self.visible_data()?;
         self.process.as_ref().filter(|process| process.has_postmaster).map(Process::postmaster)
     }
 

@@ -122,3 +122,30 @@ async fn a_primary_that_archives_publishes_the_position_before_its_segment_switc
     assert_eq!(stopped, Stopped { published: Some(before) });
     assert!(world.truth(0).control.unwrap().checkpoint > before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_goes_on_without_its_data_directory_until_it_is_stopped() {
+    use pgward_agent::server::Look;
+    use pgward_core::decide::view::DataDir;
+
+    let mut world = World::cluster(12).await;
+    for node in [0, 1] {
+        let node = &world.nodes[node];
+        let look = Look { upstream: None, leader_timeline: None, busy: None };
+        node.local.started(node.server.look(&node.local, &look).await.postmaster.unwrap());
+        node.postgres.change_faults(|faults| faults.is_data_dir_inaccessible = true);
+        let seen = node.server.look(&node.local, &look).await;
+        assert!(matches!(seen.data_dir, DataDir::Inaccessible { .. }), "{:?}", seen.data_dir);
+        assert!(seen.alive && seen.accepting && seen.facts.is_none(), "it answers, and cannot tell");
+    }
+    world.commit(0).await.unwrap();
+    world.nodes[1].server.promote().await.unwrap_err();
+    assert!(world.nodes[0].server.may_be_writable(&world.nodes[0].local).await);
+    world.stop(0, StopHow::Immediate).await;
+    assert!(!world.nodes[0].server.may_be_writable(&world.nodes[0].local).await);
+    world.nodes[0].server.start_primary().await.unwrap_err();
+    world.nodes[0].postgres.change_faults(|faults| *faults = Faults::default());
+    let postmaster = world.nodes[0].server.start_primary().await.unwrap();
+    world.nodes[0].server.wait_accepting(&postmaster).await.unwrap();
+    assert!(world.truth(0).is_writable);
+}
