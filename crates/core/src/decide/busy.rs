@@ -44,8 +44,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster, action: &RunningAction) -> 
         return Some(Reason::PromotionCancelled.with([Effect::CancelAction])); // ASY-4
     }
     let as_primary = matches!(view.postgres.role, MemberRole::Primary | MemberRole::Promoted);
-    let starts_primary = matches!(action.kind, ActionKind::Promote | ActionKind::Start);
-    if as_primary && starts_primary {
+    // A promotion that is committed issues promote at any moment: the role may not show it yet.
+    if action.kind == ActionKind::Promote || (as_primary && action.kind == ActionKind::Start) {
         // ASY-5, ASY-9
         let demote = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };
         return Some(Reason::LostLockWhileBusy { action: action.kind }.with([Effect::CancelAction, demote]));

@@ -151,10 +151,13 @@ impl Memory {
             let creates = view.action.as_ref().is_some_and(|action| action.kind == ActionKind::Bootstrap);
             self.unproven_since = (unproven && !creates).then(|| self.unproven_since.unwrap_or(view.now));
         }
-        if let (CheckpointState::Unknown, Some(facts)) = (self.checkpoint, &view.postgres.facts)
-            && !facts.in_recovery
-        {
-            self.checkpoint = if facts.checkpointed { CheckpointState::Done } else { CheckpointState::Due };
+        match (self.checkpoint, &view.postgres.facts) {
+            // INV-S21: what was known of an earlier leadership says nothing about the next one, whoever promotes it.
+            (_, Some(facts)) if facts.in_recovery => self.checkpoint = CheckpointState::Unknown,
+            (CheckpointState::Unknown, Some(facts)) => {
+                self.checkpoint = if facts.checkpointed { CheckpointState::Done } else { CheckpointState::Due };
+            }
+            (_, _) => {}
         }
         if self.was_paused && !view.settings.paused {
             self.rewind = RewindState::Initial; // CYC-5, PAU-16
@@ -209,7 +212,7 @@ impl Memory {
                 self.checkpoint_again_at = Some(view.now + TRY_AGAIN);
             }
             (ActionKind::Demote, _) => {
-                self.checkpoint = CheckpointState::Done;
+                self.checkpoint = CheckpointState::Unknown;
                 self.rewind = RewindState::Initial; // DEM-1
                 self.rejoin_waits_until = Some(view.now + REJOIN_PATIENCE);
             }

@@ -6,6 +6,7 @@ use crate::cluster::{Cluster, FailoverRequest, Member};
 use crate::names::MemberName;
 use crate::wal::{Lsn, Timeline};
 
+use super::memory::Memory;
 use super::view::View;
 
 /// Answers collected for one decision.
@@ -75,6 +76,13 @@ pub(super) fn answers<'v>(
             })
             .collect(),
     )
+}
+
+/// The record by which a member can be asked: its present one, or the one it had when there last was a leader, where the
+/// present one is gone or garbled (INV-S20).
+pub fn reachable_as<'c>(cluster: &'c Cluster, memory: &'c Memory, name: &MemberName) -> Option<&'c Member> {
+    let before = memory.last_led.as_ref().and_then(|last| last.members.get(name));
+    cluster.members.get(name).into_iter().chain(before).find(|member| member.api_url().is_some())
 }
 
 /// How far a candidate has to be for a leader to give up the lock.

@@ -274,13 +274,9 @@ pub(super) fn living_primary(view: &View, cluster: &Cluster, memory: &Memory) ->
 
 /// RACE-3: who can be asked. A member tagged nofailover is asked as well: it may be a live primary (QRK-3).
 fn askable(view: &View, cluster: &Cluster, memory: &Memory, members: &BTreeSet<MemberName>) -> BTreeSet<MemberName> {
-    let known = |name: &MemberName| {
-        let now = cluster.members.get(name);
-        now.or_else(|| memory.last_led.as_ref().and_then(|last| last.members.get(name)))
-    };
     members
         .iter()
-        .filter(|name| **name != view.me && known(name).is_some_and(|member| member.api_url().is_some()))
+        .filter(|name| **name != view.me && peers::reachable_as(cluster, memory, name).is_some())
         .cloned()
         .collect()
 }

@@ -14,7 +14,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster) -> Option<Decision> {
         return None; // STA-3
     }
     let as_primary = matches!(view.postgres.role, MemberRole::Primary | MemberRole::Promoted);
-    if cluster.is_led_by(&view.me) && view.lease == Lease::None {
+    if as_primary && cluster.is_led_by(&view.me) && view.lease == Lease::None {
         return Some(Reason::AdoptsLease.with([Effect::Adopt])); // After a restart of the agent: nothing is proven yet.
     }
     if !is_owner(view, cluster) {

@@ -356,7 +356,7 @@ fn what_is_remembered() {
         &View { finished: ended(ActionKind::Demote, Outcome::Done), ..led() },
         &Memory { checkpoint: CheckpointState::Due, rewind: RewindState::Needed, ..Memory::default() },
     );
-    assert_eq!(memory.checkpoint, CheckpointState::Done, "DEM-1: the checkpoint is forgotten");
+    assert_eq!(memory.checkpoint, CheckpointState::Unknown, "DEM-1: the checkpoint is forgotten");
     assert_ne!(memory.rewind, RewindState::Needed, "DEM-1: and what was known of histories");
 
     let broken = View {

@@ -164,6 +164,30 @@ fn a_replica_that_somebodys_hand_made_leader_leads_only_if_its_rules_allow() {
 }
 
 #[test]
+fn a_standby_that_the_key_names_asks_also_while_it_starts() {
+    let starting = Postgres { state: PostgresState::Starting, facts: None, ..postgres(MemberRole::Replica) };
+    let named = |answers| View { postgres: starting.clone(), poll: answers, ..replica(three(Some("a"), &[])) };
+    let ask = [Effect::PollPeers(["b".parse().unwrap(), "c".parse().unwrap()].into())];
+    let alive = PeerStatus { in_recovery: false, ..answer(0) };
+    check("asks first", &named(None), &Memory::default(), &ask, "RACE-5");
+    let answers = poll(&[("b", Some(alive)), ("c", None)]);
+    check("a primary is alive: leaves the key alone", &named(answers), &Memory::default(), &[], "RACE-5");
+}
+
+#[test]
+fn a_member_that_stopped_leading_owes_a_checkpoint_when_it_leads_again() {
+    let leads = Memory { checkpoint: CheckpointState::Done, ..Memory::default() };
+    let (_, follows) = decide(&replica(three(Some("b"), &[])), &leads);
+    // An operator promoted it by hand.
+    let promoted = Facts { checkpointed: false, timeline: Timeline::new(2), ..facts(false) };
+    let view = View {
+        postgres: Postgres { facts: Some(promoted), ..postgres(MemberRole::Primary) },
+        ..primary(three(Some("a"), &[]))
+    };
+    check("INV-S21", &view, &follows, &[Effect::Checkpoint], "RWD-15");
+}
+
+#[test]
 fn a_proof_is_not_asked_for_again_while_the_view_is_older_than_the_answer() {
     let stopped = || View {
         postgres: down(MemberRole::Demoted, PostgresState::Stopped, rewind::ControlState::ShutDown),
@@ -374,6 +398,12 @@ fn a_lost_lease_stops_whatever_would_become_writable() {
     for (name, view, effects, rule) in [
         ("before promote was issued: cancels it", promoting(false), &[Effect::CancelAction][..], "ASY-4"),
         ("after it was issued: stops the server", promoting(true), &cancel_and_demote, "ASY-9"),
+        (
+            "promote is about to be issued and the role does not show it yet: stops the server",
+            View { postgres: postgres(MemberRole::Replica), ..promoting(true) },
+            &cancel_and_demote,
+            "ASY-9",
+        ),
         (
             "while a primary is started after a crash",
             View {

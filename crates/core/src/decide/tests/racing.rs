@@ -168,6 +168,8 @@ fn members_that_were_there_under_the_last_leader_are_asked_too() {
     let (record, value) = member("a", "replica");
     let alone = cluster(&[(record.as_str(), value.as_str()), ("initialize", SYSTEM_ID), ("config", "{\"ttl\":30}")]);
     check("b and c have lost their records", &replica(alone), &memory, &ask(&["b", "c"]), "RACE-3");
+    let garbled = three(None, &[("members/b", "{"), ("members/c", "{}")]);
+    check("their records are garbled", &replica(garbled), &memory, &ask(&["b", "c"]), "RACE-3");
 }
 
 #[test]
