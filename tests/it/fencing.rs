@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use pgward_tests::cluster::{Outcome, with_running};
+use pgward_tests::cluster::{Outcome, Topology, with_running};
 use pgward_tests::direct::DirectWriters;
+use pgward_tests::node::Agent;
 use pgward_tests::verdict::{DirectVerdict, interruption};
 use pgward_tests::wait::{until, until_true};
 use pgward_tests::writers::Writers;
@@ -123,6 +124,32 @@ async fn a_killed_fencer_is_replaced_or_the_primary_steps_down() -> Outcome {
         let verdict = DirectVerdict::of(cluster, &direct.stop().await).await?;
         println!("{verdict}");
         verdict.is_exclusive()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_comes_back_without_a_store_and_a_fencer_leaves_no_primary_that_nobody_can_prove() -> Outcome {
+    if !is_pgward() {
+        return Ok(());
+    }
+    with_running(Topology::of(Agent::Pgward, 1), async |cluster| {
+        let primary = cluster.at_rest(WHOLE).await?;
+        cluster.nodes[primary].kill_agent();
+        for pid in cluster.nodes[primary].fencer_pids() {
+            pgward_tests::process::send(pid, Signal::KILL);
+        }
+        cluster.etcd.kill_member(0);
+        ensure!(cluster.nodes[primary].postmaster_pid().is_some(), "PostgreSQL ended with its agent");
+        cluster.nodes[primary].start()?;
+        let socket = cluster.nodes[primary].socket();
+        let read_only = async || {
+            let answer = socket.query("SELECT pg_is_in_recovery()").await;
+            Ok(answer.is_ok_and(|rows| rows == ["t"]))
+        };
+        until_true(TTL + Duration::from_secs(10), read_only).await.context("the primary goes on")?;
+        cluster.etcd.start_member(0)?;
+        cluster.at_rest(WHOLE).await.context("it does not lead again when the store is back").map(drop)
     })
     .await
 }

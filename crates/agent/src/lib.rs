@@ -21,6 +21,7 @@ pub mod rest;
 pub mod ring;
 mod run;
 pub mod server;
+mod unproven;
 mod work;
 
 pub use cycle::{Cycle, Ended};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::Cluster;
 use pgward_core::config::{BasicAuth, DynamicConfig, InvalidDynamicConfig, LocalConfig};
+use pgward_core::time::BootInstant;
 use pgward_core::time::rounded;
 use pgward_store::{EtcdOptions, EtcdStore, Store, StoreError, StoreView};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,14 +20,16 @@ use crate::cache;
 use crate::cycle::Ended;
 use crate::fence::{Fence, FencerProcess};
 use crate::fencer::{FencerError, FencerHandle, FencerSettings, State as FencerState};
-use crate::host::System;
+use crate::host::{Host, System};
 use crate::http::{ClientTls, HttpClient, ServerVerification, TlsError};
+use crate::local::Local;
 use crate::operations::Doors;
 use crate::parts::Parts;
 use crate::record::COMPATIBLE_VERSION;
 use crate::rest::{NodeView, RestConfig, RestError, RestServer};
 use crate::ring::Recorder;
-use crate::server::LocalServer;
+use crate::server::{LocalServer, ServerSight};
+use crate::unproven::wait_for_store;
 
 /// Why the agent could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long the last decisions may take to get into their file: a disk that hangs must not keep the agent from ending.
 const RECORDS_GRACE: Duration = Duration::from_secs(1);
 
+/// How long before the fencer strikes a stop in order has to begin.
+const STOP_TIME: Duration = Duration::from_secs(6);
+
 /// How long a member with our name may take to answer (BOO-15).
 const DUPLICATE_LIMIT: Duration = Duration::from_secs(3);
 
@@ -109,8 +115,11 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     if let Some(fencing) = fencer.last_fencing() {
         warn!(?fencing, "the fencer has killed PostgreSQL before this start");
     }
-    let is_inherited = matches!(fencer.adopted_state(), FencerState::Armed(_));
-    let fence = Fence::new(Arc::new(FencerProcess { handle: fencer, settings: fencer_settings }), is_inherited);
+    let inherited = match fencer.adopted_state() {
+        FencerState::Armed(orders) => Some(orders.deadline),
+        FencerState::Disarmed | FencerState::Fenced => None,
+    };
+    let fence = Fence::new(Arc::new(FencerProcess { handle: fencer, settings: fencer_settings }), inherited.is_some());
     let peers = HttpClient::new(peer_auth(&config), peer_tls(&config))?;
 
     let bootstrap = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
@@ -137,11 +146,16 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     parts.spawn(rest.run(node_view, doors, parts_shutdown.clone()));
 
     let mut store_view = store.view();
-    let connected = tokio::select! {
-        cluster = first_read(&mut store_view) => Some(cluster),
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+    let connected = async {
+        tokio::select! {
+            cluster = first_read(&mut store_view) => Some(cluster),
+            _ = terminate.recv() => None,
+            _ = interrupt.recv() => None,
+        }
     };
+    let local = Local::new(server.role_at_start(), Arc::new(System));
+    let patience = patience(&dynamic, inherited);
+    let connected = wait_for_store(&server, &local, &fence, patience, connected).await;
     let Some(cluster) = connected else {
         parts_shutdown.cancel();
         return Ok(0);
@@ -194,6 +208,18 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         Ok(Ended::Asked) => Ok(0),
         Ok(Ended::Decided(code)) => Ok(code),
         Err(_) => Err(AgentError::PartEnded),
+    }
+}
+
+/// How long a primary that was left running may go on before the store has answered: as long as the fencer knows its lease to
+/// last, with time for a stop in order; where no fencer knows, as long as a store that is there may take. In pause nothing
+/// is stopped (PAU-8).
+fn patience(dynamic: &DynamicConfig, inherited: Option<BootInstant>) -> Duration {
+    const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+    match inherited {
+        _ if dynamic.pause => FOREVER,
+        Some(deadline) => deadline.since(System.boot_now() + STOP_TIME),
+        None => dynamic.timing.retry_timeout,
     }
 }
 
