@@ -118,8 +118,8 @@ pub enum StoreView {
     Current {
         /// Everything below the cluster's prefix.
         cluster: Arc<Cluster>,
-        /// When the picture was confirmed last: a change arrived, or a linearizable read was sent that found it
-        /// unchanged. Moves on without waking those who wait for a change.
+        /// When the linearizable read was sent that confirmed the picture last; changes may have arrived since. Moves on
+        /// without waking those who wait for a change.
         read_at: BootInstant,
     },
     /// The picture could not be confirmed for a few seconds.

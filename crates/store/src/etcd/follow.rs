@@ -98,7 +98,11 @@ pub(super) struct Follower {
 struct Known {
     picture: Picture,
     cluster_id: u64,
+    /// When the read was sent that confirmed it last.
     confirmed: BootInstant,
+    /// When the watch brought the last change. It confirms nothing: a member of etcd that was cut off or fell behind brings
+    /// late what was true once.
+    changed: BootInstant,
     is_lost: bool,
     /// A read found a change that the watch should have brought: until it brings something, it is suspect.
     is_watch_late: bool,
@@ -261,8 +265,10 @@ impl Follower {
         known.is_watch_late = false;
         let changes = answer.events.into_iter().filter_map(|event| change(&self.prefix, event));
         if known.picture.apply(changes) {
-            known.confirmed = known.confirmed.max(boot_now());
-            self.publish(true);
+            known.changed = boot_now();
+            if !known.is_lost {
+                self.publish(true);
+            }
         }
     }
 
@@ -271,13 +277,20 @@ impl Follower {
         self.last_error = None;
         let Some(known) = &mut self.known else {
             let Reading { picture, cluster_id, sent } = read;
-            self.known = Some(Known { picture, cluster_id, confirmed: sent, is_lost: false, is_watch_late: false });
+            self.known = Some(Known {
+                picture,
+                cluster_id,
+                confirmed: sent,
+                changed: sent,
+                is_lost: false,
+                is_watch_late: false,
+            });
             self.publish(true);
             return;
         };
         let has_new_id = read.cluster_id != known.cluster_id;
         let is_behind = read.picture.revision() < known.picture.revision();
-        if is_behind && !has_new_id && known.confirmed >= read.sent {
+        if is_behind && !has_new_id && known.confirmed.max(known.changed) >= read.sent {
             // A change that came after the read was sent is newer than the read.
             return;
         }
@@ -440,4 +453,54 @@ fn change(prefix: &str, event: Event) -> Option<Change> {
     let key = raw_key(prefix, event.kv?)?;
     let (suffix, revision) = (key.suffix.clone(), key.mod_revision);
     Some(Change { suffix, revision, after: (!is_deletion).then_some(key) })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::super::options::EtcdOptions;
+    use super::super::pool::Pool;
+    use super::*;
+
+    fn leader(name: &str, revision: i64) -> KeyValue {
+        let (key, value) = (b"/service/demo/leader".to_vec(), name.into());
+        KeyValue { key, create_revision: revision, mod_revision: revision, value, lease: 1 }
+    }
+
+    fn reading(name: &str, revision: i64) -> Reading {
+        let keys = raw_key("/service/demo/", leader(name, revision));
+        Reading { picture: Picture::new(Revision(revision), keys), cluster_id: 1, sent: boot_now() }
+    }
+
+    fn is_current(view: &watch::Receiver<StoreView>, name: &str) -> bool {
+        view.borrow().current().is_some_and(|cluster| cluster.leader.as_ref().unwrap().name.as_str() == name)
+    }
+
+    #[tokio::test]
+    async fn what_a_watch_brings_late_does_not_make_a_lost_picture_current() {
+        let endpoints = vec!["http://127.0.0.1:1".to_owned()];
+        let pool = Pool::new(&EtcdOptions { endpoints, ..EtcdOptions::default() }).unwrap();
+        let client = Client::new(pool, None, false, TaskTracker::new(), CancellationToken::new());
+        let (publisher, view) = watch::channel(StoreView::Connecting { error: None });
+        let mut follower = Follower::new(client, "/service/demo/".to_owned(), publisher, Arc::default());
+        let change = |name: &str, revision| {
+            let event = Event { kind: EventType::Put.into(), kv: Some(leader(name, revision)) };
+            WatchResponse { events: vec![event], ..WatchResponse::default() }
+        };
+        follower.take_reading(reading("a", 5));
+        follower.take_answer(change("b", 6));
+        assert!(is_current(&view, "b"), "a change is seen at once");
+
+        let known = follower.known.as_mut().unwrap();
+        known.confirmed = BootInstant(known.confirmed.0.saturating_sub(LOST_AFTER * 2));
+        follower.judge_age();
+        assert!(matches!(&*view.borrow(), StoreView::Lost { .. }), "changes do not keep it current either");
+        follower.take_answer(change("c", 7));
+        follower.judge_age();
+        assert!(matches!(&*view.borrow(), StoreView::Lost { .. }));
+        follower.take_reading(reading("c", 7));
+        assert!(is_current(&view, "c"));
+    }
 }
