@@ -111,29 +111,30 @@ impl Actions {
         ended
     }
 
+    /// Ends whatever runs, in the middle of what it does: for an agent that has lost its right to the data directory. The
+    /// programs that it has started are killed.
+    pub(crate) async fn abort(&mut self) {
+        for running in [self.running.take(), self.beside.take()].into_iter().flatten() {
+            running.task.abort();
+            // The error is that it was ended.
+            let _ = running.task.await;
+        }
+    }
+
     /// Waits for an action to end. Can be cancelled.
     pub(crate) async fn next_ended(&mut self) -> Finished {
         loop {
-            let crashed = async {
-                match &mut self.running {
-                    Some(running) => (&mut running.task).await.is_err(),
-                    None => std::future::pending().await,
-                }
-            };
             let finished = tokio::select! {
                 biased;
                 Some(finished) = self.ended.recv() => finished,
-                panicked = crashed => {
-                    // A report that was sent just before the task ended comes first.
-                    match self.ended.try_recv() {
-                        Ok(finished) => finished,
-                        Err(_) => {
-                            let Some(running) = self.running.take() else { continue };
-                            let outcome = if panicked { "it panicked" } else { "it ended without a word" };
-                            return Finished { kind: running.kind, outcome: Outcome::Failed(outcome.to_owned()) };
-                        }
-                    }
-                }
+                panicked = crashed(&mut self.running) => match died(&mut self.running, panicked) {
+                    Some(finished) => finished,
+                    None => continue,
+                },
+                panicked = crashed(&mut self.beside) => match died(&mut self.beside, panicked) {
+                    Some(finished) => finished,
+                    None => continue,
+                },
             };
             if finished.kind == ActionKind::Checkpoint {
                 self.beside = None;
@@ -142,5 +143,59 @@ impl Actions {
             }
             return finished;
         }
+    }
+}
+
+/// Waits for the end of a task. True: it panicked.
+async fn crashed(running: &mut Option<Running>) -> bool {
+    match running {
+        Some(running) => (&mut running.task).await.is_err(),
+        None => std::future::pending().await,
+    }
+}
+
+/// How an action ended whose task panicked. `None`: it did not, and its report, sent before its end, is heard next.
+fn died(running: &mut Option<Running>, panicked: bool) -> Option<Finished> {
+    let kind = running.take_if(|_| panicked)?.kind;
+    Some(Finished { kind, outcome: Outcome::Failed("it panicked".to_owned()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::System;
+
+    async fn next(actions: &mut Actions) -> Finished {
+        tokio::time::timeout(Duration::from_secs(10), actions.next_ended()).await.expect("its end is noticed")
+    }
+
+    #[tokio::test]
+    async fn an_action_that_panics_has_failed_also_when_it_runs_beside_another() {
+        let mut actions = Actions::new(Arc::new(System));
+        for kind in [ActionKind::Checkpoint, ActionKind::Rewind] {
+            actions.start(kind, |_| async { panic!("on purpose") });
+            let failed = Finished { kind, outcome: Outcome::Failed("it panicked".to_owned()) };
+            assert_eq!(next(&mut actions).await, failed);
+            actions.start(kind, |_| async { Outcome::Done });
+            assert_eq!(next(&mut actions).await, Finished { kind, outcome: Outcome::Done });
+        }
+    }
+
+    #[tokio::test]
+    async fn an_action_that_is_aborted_goes_no_further() {
+        let mut actions = Actions::new(Arc::new(System));
+        let alive = Arc::new(());
+        for kind in [ActionKind::Checkpoint, ActionKind::Rewind] {
+            let held = Arc::clone(&alive);
+            actions.start(kind, |_| async move {
+                let _held = held;
+                std::future::pending().await
+            });
+        }
+        actions.abort().await;
+        assert_eq!(Arc::strong_count(&alive), 1);
+        assert!(actions.running().is_none());
     }
 }

@@ -23,6 +23,8 @@ pub struct Instance(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     settings: Mutex<Arc<Settings>>,
+    /// What the kept connection is called in `pg_stat_activity`.
+    pub(crate) connection_name: &'static str,
     /// The connection that the monitoring keeps.
     pub(crate) heartbeat: tokio::sync::Mutex<Option<Connection>>,
     /// Recovery settings that were found to be in force.
@@ -53,8 +55,15 @@ const CONTROLDATA_LIMIT: Duration = Duration::from_secs(10);
 impl Instance {
     /// A handle to the server that `settings` describe. Touches nothing.
     pub fn new(settings: Settings) -> Instance {
+        Instance::named(settings, "pgward heartbeat")
+    }
+
+    /// The same with another name for the connection that it keeps. Whoever must not wait while somebody else asks the
+    /// server needs a handle of its own, not a clone.
+    pub fn named(settings: Settings, connection_name: &'static str) -> Instance {
         Instance(Arc::new(Inner {
             settings: Mutex::new(Arc::new(settings)),
+            connection_name,
             heartbeat: tokio::sync::Mutex::new(None),
             followed: Mutex::new(None),
             known_parameters: tokio::sync::Mutex::default(),

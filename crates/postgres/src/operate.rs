@@ -145,7 +145,8 @@ impl Instance {
                 return result.map(|sets| (version, sets));
             }
         }
-        let options = ConnectOptions { application_name: HEARTBEAT_NAME.to_owned(), ..ConnectOptions::default() };
+        let options =
+            ConnectOptions { application_name: self.0.connection_name.to_owned(), ..ConnectOptions::default() };
         let mut connection = Connection::open(&self.settings().local(), &options).await?;
         let version = connection.server_version();
         let result = connection.query_sets(&sql(version)).await;
@@ -170,6 +171,3 @@ impl Instance {
         found.filter(|postmaster| !postmaster.is_single_user()).ok_or(Error::NotRunning)
     }
 }
-
-/// The name of the kept connection in `pg_stat_activity`.
-const HEARTBEAT_NAME: &str = "pgward heartbeat";

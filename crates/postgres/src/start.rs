@@ -172,6 +172,8 @@ async fn launch(settings: &Settings, arguments: Vec<OsString>, limit: Duration) 
     let mut command = Command::new(program);
     command.args(prefix).arg("--").arg(&server).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output(settings)?).current_dir(&settings.data_dir);
+    // Whoever drops this start does not want it to happen either. The server is not a child of ours.
+    command.kill_on_drop(true);
     clean_environment(command.as_std_mut());
     let owner = find_postmaster(&settings.data_dir, &server).map_err(Error::file("look for", "postmaster.pid"))?;
     if let PidFileOwner::Stranger(pid) = owner {

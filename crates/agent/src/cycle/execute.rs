@@ -166,7 +166,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             }
             Effect::Clone { source: name, wipe } => {
                 let (source, wipe) = (source(name)?, *wipe);
-                self.fence.disarm().await;
+                self.end_guard().await?;
                 self.actions.start(ActionKind::Clone, |progress| work::clone(server, local, source, wipe, progress));
             }
             Effect::Start(StartAs::Primary) => {
@@ -177,7 +177,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             }
             Effect::Start(StartAs::Standby { upstream }) => {
                 let upstream = self.member(view, upstream.as_ref());
-                self.fence.disarm().await;
+                self.end_guard().await?;
                 self.actions.start(ActionKind::Start, |_| work::start_standby(server, local, upstream));
             }
             Effect::Promote => {
@@ -206,7 +206,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             }
             Effect::CrashRecover => {
                 // PostgreSQL is down. At the deadline the fencer would kill the single-user server, too.
-                self.fence.disarm().await;
+                self.end_guard().await?;
                 self.actions.start(ActionKind::CrashRecovery, |progress| work::crash_recover(server, progress));
             }
             Effect::CheckDivergence { leader } => {
@@ -215,7 +215,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             }
             Effect::Rewind { source: name } => {
                 let source = source(name)?;
-                self.fence.disarm().await; // pg_rewind runs a single-user server.
+                self.end_guard().await?; // pg_rewind runs a single-user server.
                 self.actions.start(ActionKind::Rewind, |progress| work::rewind(server, local, source, progress));
             }
             Effect::Checkpoint => {
@@ -283,6 +283,14 @@ impl<S: Store, L: Server> Cycle<S, L> {
         }
         self.fence.disarm().await;
         self.lease.release().await?;
+        Ok(())
+    }
+
+    /// Takes the guard from a server that is no primary: not before what a dead postmaster may have left is ended, because
+    /// a backend in the middle of a statement can still commit.
+    async fn end_guard(&self) -> Result<(), Problem> {
+        self.server.end_leftovers().await?;
+        self.fence.disarm().await;
         Ok(())
     }
 

@@ -276,6 +276,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             Lost::Ended => {}
             Lost::Displaced => {
                 error!("another agent manages this data directory: this one ends and leaves PostgreSQL to it");
+                self.actions.abort().await; // INV-S13
                 return Some(Ended::Decided(1));
             }
         }

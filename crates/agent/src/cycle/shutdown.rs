@@ -80,12 +80,18 @@ impl<S: Store, L: Server> Cycle<S, L> {
     }
 }
 
+/// How long the lease is renewed while the member steps down. The last checkpoint may take minutes; an archive that does not
+/// answer, or an action that does not hear that it shall end, must not keep the key from the others for ever: without
+/// the lease the stop becomes an immediate one, and the fencer sees to the rest.
+const STEP_DOWN_LIMIT: Duration = Duration::from_secs(300);
+
 /// Does `work` with the lease permitted to be renewed: a member that steps down is not hung, and a fencer that ends its
 /// PostgreSQL in the middle of the last checkpoint would cost more than the time.
 async fn permitted<T>(lease: &LeaseHandle, patience: Duration, work: impl Future<Output = T>) -> T {
     tokio::pin!(work);
+    let end = lease.boot_now() + STEP_DOWN_LIMIT;
     loop {
-        lease.permit_until(lease.boot_now() + patience);
+        lease.permit_until(end.min(lease.boot_now() + patience));
         tokio::select! {
             biased;
             done = &mut work => return done,

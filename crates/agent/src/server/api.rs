@@ -35,6 +35,12 @@ pub enum ServerError {
     /// The member cannot be used for this.
     #[error("{0}")]
     Unusable(String),
+    /// It cannot be used for this yet: try again.
+    #[error("{0}")]
+    NotReady(String),
+    /// What is there is not ours to change.
+    #[error("{0}")]
+    NotOurs(String),
 }
 
 /// What the configuration allows.
@@ -203,7 +209,7 @@ pub trait ServerRejoin: ServerSettings {
     fn divergence_facts(&self, leader: &Member) -> impl Future<Output = DivergenceFacts> + Send;
     /// Recovers a server that was not stopped in order, without letting anybody in (REC-13).
     fn crash_recover(&self, cancel: &CancellationToken) -> impl Future<Output = Result<(), ServerError>> + Send;
-    /// Rewinds from a primary (RWD-9). The server is down.
+    /// Rewinds from a primary that has made its checkpoint (RWD-9). The server is down.
     fn rewind(
         &self,
         source: &Member,

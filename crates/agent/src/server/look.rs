@@ -149,7 +149,7 @@ impl ServerSight for LocalServer {
 
     async fn fresh_facts(&self, leader_timeline: Option<Timeline>) -> Option<ServerFacts> {
         let options = MonitorOptions { slots: false, walsenders: true };
-        let monitoring = self.0.instance.monitor(&options).await.ok()?;
+        let monitoring = self.0.for_rest.monitor(&options).await.ok()?;
         let timeline = self.timeline(&monitoring, leader_timeline).await;
         Some(server_facts(&monitoring, timeline))
     }

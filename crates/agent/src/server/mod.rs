@@ -30,6 +30,9 @@ pub(crate) struct LocalServer(Arc<Inner>);
 
 struct Inner {
     instance: Instance,
+    /// For REST alone: the cycle must not queue behind the questions of others, or a slow server and a few of them would
+    /// cost the lease.
+    for_rest: Instance,
     config: Arc<LocalConfig>,
     launcher: PathBuf,
     conn_url: String,
@@ -60,7 +63,9 @@ impl LocalServer {
         let conn_url = url(&config.postgresql.published_address());
         let proxy_url = config.postgresql.proxy_address.as_ref().map(|address| url(address));
         let api_url = config.restapi.api_url();
-        let instance = Instance::new(settings::settings(&config, &effective, &launcher));
+        let settings = settings::settings(&config, &effective, &launcher);
+        let for_rest = Instance::named(settings.clone(), "pgward restapi");
+        let instance = Instance::new(settings);
         let state = State {
             effective,
             pending_restart: Map::new(),
@@ -72,6 +77,7 @@ impl LocalServer {
         };
         LocalServer(Arc::new(Inner {
             instance,
+            for_rest,
             config,
             launcher,
             conn_url,
@@ -138,7 +144,9 @@ impl ServerSettings for LocalServer {
             for warning in &effective.warnings {
                 warn!("configuration of PostgreSQL: {warning}");
             }
-            self.0.instance.replace_settings(settings::settings(&self.0.config, &effective, &self.0.launcher));
+            let settings = settings::settings(&self.0.config, &effective, &self.0.launcher);
+            self.0.for_rest.replace_settings(settings.clone());
+            self.0.instance.replace_settings(settings);
         }
         changed
     }

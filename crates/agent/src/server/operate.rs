@@ -8,8 +8,8 @@ use pgward_core::decide::slots::WantedSlot;
 use pgward_core::time::rounded;
 use pgward_core::wal::Lsn;
 use pgward_postgres::{
-    BasebackupOptions, ClusterState, InitdbOptions, Postmaster, Replace, ServerConfig, ShutdownCheckpoint, SlotKind,
-    StartOutcome, StopMode, StopOptions, raise_for_standby,
+    BasebackupOptions, ClusterState, DataDirState, InitdbOptions, Postmaster, Replace, ServerConfig,
+    ShutdownCheckpoint, SlotKind, StartOutcome, StopMode, StopOptions, raise_for_standby,
 };
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -126,7 +126,10 @@ impl ServerControl for LocalServer {
         let (written, checkpoint) = oneshot::channel();
         let stop = async {
             match (self.0.instance.postmaster(), known) {
-                (Ok(None), Some(known)) => self.0.instance.stop_postmaster(&known, &options, Some(written)).await,
+                // Whoever cannot find out what runs now, out of descriptors say, stops what ran a moment ago.
+                (Ok(None) | Err(_), Some(known)) => {
+                    self.0.instance.stop_postmaster(&known, &options, Some(written)).await
+                }
                 (Ok(_) | Err(_), _) => self.0.instance.stop(&options, Some(written)).await,
             }
         };
@@ -213,6 +216,9 @@ impl ServerControl for LocalServer {
 
     async fn initdb(&self, cancel: &CancellationToken) -> Result<(), ServerError> {
         self.0.instance.check_owner()?;
+        if self.0.instance.data_dir_state() != DataDirState::Empty {
+            return Err(ServerError::NotOurs("the data directory is not empty any more: it is not touched".to_owned()));
+        }
         let bootstrap = self.0.config.bootstrap.clone().unwrap_or_default();
         let options = InitdbOptions { options: bootstrap.initdb };
         self.0.instance.bootstrap_initdb(&options, cancel).await?;

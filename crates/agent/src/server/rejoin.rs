@@ -4,7 +4,7 @@
 use pgward_core::cluster::Member;
 use pgward_core::decide::rewind::{DivergenceFacts, LocalPosition, LocalRole, switch_points};
 use pgward_core::wal::{Lsn, Timeline};
-use pgward_postgres::{RewindOptions, identify_system, is_in_recovery, timeline_history};
+use pgward_postgres::{RewindOptions, identify_system, is_checkpointed, is_in_recovery, timeline_history};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -85,12 +85,17 @@ impl ServerRejoin for LocalServer {
     }
 
     async fn rewind(&self, source: &Member, cancel: &CancellationToken) -> Result<(), ServerError> {
-        if self.is_recovering(source).await? {
-            return Err(ServerError::Unusable(format!("{} is still in recovery: it is no source", source.name)));
-        }
-        self.instance().archive_ready_segments(cancel).await?;
         let settings = self.instance().settings();
         let connection = self.reach(source, settings.rewind.clone())?;
+        // Its record may be older than its promotion. Before the checkpoint its control file is on the timeline before, and
+        // pg_rewind would find that nothing is to be done.
+        if !is_checkpointed(&connection).await? {
+            let name = &source.name;
+            return Err(ServerError::NotReady(format!("{name} is no primary that has made its checkpoint: no source")));
+        }
+        if let Err(problem) = self.instance().archive_ready_segments(cancel).await {
+            warn!(error = %problem, "the WAL that waits for archiving was not saved before the rewind");
+        }
         let effective = self.effective();
         let options = RewindOptions {
             restore_command: effective.recovery.get("restore_command").cloned(),

@@ -78,7 +78,11 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
             }
             Err(problem) => {
                 error!(error = %problem, "creating the cluster failed");
-                self.undo().await;
+                if matches!(problem, Problem::Server(ServerError::NotOurs(_))) {
+                    self.give_back().await; // What is in the way was not created by us (INV-S11).
+                } else {
+                    self.undo().await;
+                }
                 Outcome::Failed(problem.to_string())
             }
         }
@@ -216,6 +220,10 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
         if let Err(problem) = self.server.move_aside().await {
             error!(error = %problem, "the data directory could not be moved aside");
         }
+        self.give_back().await;
+    }
+
+    async fn give_back(&self) {
         let given_back = async {
             let cluster = self.store.read(self.within).await?;
             if cluster.own.get(INTENT_KEY).is_none_or(|own| own.value != self.config.name.as_str()) {

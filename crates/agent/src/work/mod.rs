@@ -184,6 +184,9 @@ pub(crate) async fn rewind<L: Server>(
     local.ended(PostgresState::Stopped);
     match server.rewind(&source, &progress.cancel).await {
         Ok(()) => Outcome::Done,
+        // What was broken off on purpose says nothing about whether it can be done.
+        Err(_) if progress.cancel.is_cancelled() => Outcome::Cancelled,
+        Err(ServerError::NotReady(problem)) => Outcome::SourceLost(problem),
         Err(problem) if server.is_primary_reachable(&source).await => Outcome::Failed(problem.to_string()),
         // RWD-11: the source went away in the middle. Damaged control data is no reason to wait for it.
         Err(problem) if server.allows_rewind().await => Outcome::SourceLost(problem.to_string()),
