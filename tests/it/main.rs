@@ -6,6 +6,7 @@
 mod archiver;
 mod bad_input;
 mod bootstrap;
+mod chaos;
 mod explain;
 mod failover;
 mod fencing;

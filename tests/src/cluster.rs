@@ -228,6 +228,14 @@ impl Cluster {
         self.scratch.folder(name, &self.machine.user)
     }
 
+    /// Makes a folder that is a small file system of its own, in memory, which the servers can fill up. Needs root.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    pub fn small_disk(&self, name: &str, mebibytes: u32) -> Result<PathBuf> {
+        self.scratch.small_disk(name, &self.machine.user, mebibytes)
+    }
+
     /// The scratch folder.
     pub fn dir(&self) -> &Path {
         self.scratch.path()
@@ -342,7 +350,7 @@ impl Cluster {
 
     async fn has_received(&self, replica: &Node, mark: &Mark) -> Result<()> {
         let Mark { primary, position } = mark;
-        let port = self.nodes[*primary].place.pg_port;
+        let port = self.nodes[*primary].advertised_port();
         let sql = format!(
             "SELECT CASE WHEN status = 'streaming' AND sender_port = {port} AND flushed_lsn >= '{position}' THEN 'yes' \
              ELSE format('%s from port %s, received up to %s', status, sender_port, flushed_lsn) END \

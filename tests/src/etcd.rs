@@ -26,8 +26,16 @@ const LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Etcd {
     members: Vec<Member>,
+    client: Client,
+}
+
+/// Reads and writes keys, at whichever member answers. Clones share what they know of the members.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// `host:port` of every member.
+    endpoints: Vec<String>,
     /// The member that answered last: asked first the next time.
-    answered: AtomicUsize,
+    answered: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -67,7 +75,8 @@ impl Etcd {
                 .user(&machine.user);
             members.push(Member { spec, client, log: scratch.path().join(format!("{name}.log")), process: None });
         }
-        let mut etcd = Self { members, answered: AtomicUsize::new(0) };
+        let endpoints = members.iter().map(|m: &Member| m.client.clone()).collect();
+        let mut etcd = Self { members, client: Client { endpoints, answered: Arc::default() } };
         for member in 0..count {
             etcd.start_member(member)?;
         }
@@ -154,6 +163,93 @@ impl Etcd {
         until_true(Duration::from_secs(10), moved).await.context("etcd does not move its leadership")
     }
 
+    /// A client of its own for a task beside.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Value of a key; see [`Client::get`].
+    ///
+    /// # Errors
+    /// When no member answers.
+    pub async fn get(&self, key: &str) -> Result<Option<String>> {
+        self.client.get(key).await
+    }
+
+    /// All keys that begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// When no member answers.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, String)>> {
+        self.client.list(prefix).await
+    }
+
+    /// Writes a key, without a lease.
+    ///
+    /// # Errors
+    /// When no member takes it.
+    pub async fn put(&self, key: &str, value: &str) -> Result<()> {
+        self.client.put(key, value).await
+    }
+
+    /// Deletes a key.
+    ///
+    /// # Errors
+    /// When no member takes it.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        self.client.delete(key).await
+    }
+
+    /// Runs `etcdctl` with these arguments, as operators do; returns what it printed.
+    ///
+    /// # Errors
+    /// When it is missing or fails.
+    pub async fn etcdctl(&self, args: &[&str]) -> Result<String> {
+        let program = program("etcdctl").context("etcdctl is not installed; remedy: apt-get install etcd-client")?;
+        let command = Spec::new(program, Path::new("/"))
+            .env("ETCDCTL_API", "3")
+            .arg(format!("--endpoints={}", self.endpoints().join(",")))
+            .args(args);
+        let finished = command.run(Duration::from_secs(10)).await?;
+        ensure!(finished.status.success(), "etcdctl {}: {}", args.join(" "), finished.text());
+        Ok(finished.stdout)
+    }
+
+    /// Records every change of a key from now on.
+    ///
+    /// # Errors
+    /// When no member accepts the watch.
+    pub async fn watch(&self, key: &str) -> Result<KeyLog> {
+        let body = json!({"create_request": {"key": STANDARD.encode(key)}});
+        for member in &self.members {
+            let request = Request { method: "POST", json: Some(&body), ..Request::get(&member.client, "/v3/watch") };
+            let Ok(mut stream) = request.open().await else { continue };
+            let opened = tokio::time::timeout(LIMIT, Head::read(&mut stream)).await;
+            if !matches!(opened, Ok(Ok(Head { status: 200, .. }))) {
+                continue;
+            }
+            let changes: Arc<Mutex<Vec<Change>>> = Arc::default();
+            let record = Arc::clone(&changes);
+            let task = tokio::spawn(async move {
+                let mut text = Vec::new();
+                while let Ok(Some(chunk)) = read_chunk(&mut stream).await {
+                    text.extend(chunk);
+                    while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                        let line: Vec<u8> = text.drain(..=end).collect();
+                        let message: Value = serde_json::from_slice(&line).unwrap_or_default();
+                        let events = message["result"]["events"].as_array().cloned().unwrap_or_default();
+                        let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+                        record.extend(events.iter().map(Change::of));
+                    }
+                }
+            });
+            return Ok(KeyLog { changes, task });
+        }
+        bail!("no etcd member accepts a watch")
+    }
+}
+
+impl Client {
     /// Value of a key.
     ///
     /// # Errors
@@ -190,28 +286,12 @@ impl Etcd {
         self.call("/v3/kv/deleterange", &json!({"key": STANDARD.encode(key)})).await.map(drop)
     }
 
-    /// Runs `etcdctl` with these arguments, as operators do; returns what it printed.
-    ///
-    /// # Errors
-    /// When it is missing or fails.
-    pub async fn etcdctl(&self, args: &[&str]) -> Result<String> {
-        let program = program("etcdctl").context("etcdctl is not installed; remedy: apt-get install etcd-client")?;
-        let command = Spec::new(program, Path::new("/"))
-            .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints={}", self.endpoints().join(",")))
-            .args(args);
-        let finished = command.run(Duration::from_secs(10)).await?;
-        ensure!(finished.status.success(), "etcdctl {}: {}", args.join(" "), finished.text());
-        Ok(finished.stdout)
-    }
-
     async fn call(&self, path: &str, body: &Value) -> Result<Value> {
         let mut last = anyhow::anyhow!("there is no etcd member");
         let first = self.answered.load(Ordering::Relaxed);
-        for turn in 0..self.members.len() {
-            let index = (first + turn) % self.members.len();
-            let request =
-                Request { method: "POST", json: Some(body), ..Request::get(&self.members[index].client, path) };
+        for turn in 0..self.endpoints.len() {
+            let index = (first + turn) % self.endpoints.len();
+            let request = Request { method: "POST", json: Some(body), ..Request::get(&self.endpoints[index], path) };
             match request.send(LIMIT).await {
                 Ok(answer) if answer.status == 200 => {
                     self.answered.store(index, Ordering::Relaxed);
@@ -222,39 +302,6 @@ impl Etcd {
             }
         }
         Err(last.context("etcd"))
-    }
-
-    /// Records every change of a key from now on.
-    ///
-    /// # Errors
-    /// When no member accepts the watch.
-    pub async fn watch(&self, key: &str) -> Result<KeyLog> {
-        let body = json!({"create_request": {"key": STANDARD.encode(key)}});
-        for member in &self.members {
-            let request = Request { method: "POST", json: Some(&body), ..Request::get(&member.client, "/v3/watch") };
-            let Ok(mut stream) = request.open().await else { continue };
-            let opened = tokio::time::timeout(LIMIT, Head::read(&mut stream)).await;
-            if !matches!(opened, Ok(Ok(Head { status: 200, .. }))) {
-                continue;
-            }
-            let changes: Arc<Mutex<Vec<Change>>> = Arc::default();
-            let record = Arc::clone(&changes);
-            let task = tokio::spawn(async move {
-                let mut text = Vec::new();
-                while let Ok(Some(chunk)) = read_chunk(&mut stream).await {
-                    text.extend(chunk);
-                    while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
-                        let line: Vec<u8> = text.drain(..=end).collect();
-                        let message: Value = serde_json::from_slice(&line).unwrap_or_default();
-                        let events = message["result"]["events"].as_array().cloned().unwrap_or_default();
-                        let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
-                        record.extend(events.iter().map(Change::of));
-                    }
-                }
-            });
-            return Ok(KeyLog { changes, task });
-        }
-        bail!("no etcd member accepts a watch")
     }
 }
 

@@ -5,10 +5,14 @@
 //! compares like with like. Writers ([`writers`]) keep a record of what was acknowledged when and by which node;
 //! [`verdict`] counts from it what was lost, doubled, or accepted by two nodes at one instant.
 //!
+//! [`chaos`] puts all of it together: seeded faults of every kind, clients that append to lists, a checker of their
+//! history, and a picture of the run.
+//!
 //! Nothing here is shipped, and nothing outlives its test: the scratch folder has a janitor process that ends whatever
 //! runs in it once the test is gone, however the test ended.
 
 pub mod bench;
+pub mod chaos;
 pub mod cluster;
 pub mod direct;
 pub mod etcd;
@@ -18,6 +22,7 @@ pub mod network;
 pub mod node;
 pub mod patroni;
 pub mod process;
+pub mod reign;
 pub mod scratch;
 pub mod sql;
 pub mod verdict;

@@ -91,7 +91,10 @@ pub fn workspace() -> PathBuf {
 }
 
 /// Cargo's target folder, told from where this very program lies (`target/debug/deps/it-…`, `target/release/bench`).
-fn target_dir() -> Result<PathBuf> {
+///
+/// # Errors
+/// When this program's own path cannot be told.
+pub fn target_dir() -> Result<PathBuf> {
     let own = env::current_exe()?;
     let profile = own.ancestors().find(|p| p.ends_with("debug") || p.ends_with("release"));
     Ok(profile.and_then(Path::parent).map_or_else(|| workspace().join("target"), Path::to_path_buf))

@@ -64,7 +64,7 @@ impl Network {
         ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
         ip(&["-n", &switch, "link", "set", "br0", "up"])?;
         ip(&["link", "add", &uplink, "type", "veth", "peer", "name", "up0", "netns", &switch])?;
-        ip(&["addr", "add", &format!("{}/24", self.at(254)), "dev", &uplink])?;
+        ip(&["addr", "add", &format!("{}/24", self.own_address()), "dev", &uplink])?;
         ip(&["link", "set", &uplink, "up"])?;
         ip(&["-n", &switch, "link", "set", "up0", "master", "br0", "up"])?;
         for host in 0..self.hosts {
@@ -82,6 +82,11 @@ impl Network {
     /// Address of a host.
     pub fn address(&self, host: usize) -> String {
         self.at(u8::try_from(host + 11).unwrap_or(u8::MAX))
+    }
+
+    /// The address of the machine that runs the tests, as the hosts see it.
+    pub fn own_address(&self) -> String {
+        self.at(254)
     }
 
     /// Namespace of a host.

@@ -68,6 +68,8 @@ pub struct Node {
     pub agent: Agent,
     /// Its configuration; written at every start of the agent.
     pub config: Value,
+    /// Variables added to the environment of the agent, and so of its PostgreSQL.
+    pub environment: Vec<(String, String)>,
     executable: PathBuf,
     user: RunUser,
     process: Option<Process>,
@@ -107,7 +109,7 @@ impl Node {
                 format!("host all all {} md5", place.clients),
             ],
         });
-        Self { place, agent, config, executable, user: user.clone(), process: None }
+        Self { place, agent, config, environment: Vec::new(), executable, user: user.clone(), process: None }
     }
 
     /// Name of the member.
@@ -117,7 +119,13 @@ impl Node {
 
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.place.dir.join("data")
+        self.config["postgresql"]["data_dir"].as_str().map_or_else(|| self.place.dir.join("data"), PathBuf::from)
+    }
+
+    /// The port at which other members reach its PostgreSQL, by its configuration.
+    pub fn advertised_port(&self) -> u16 {
+        let address = self.config["postgresql"]["connect_address"].as_str().unwrap_or_default();
+        address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(self.place.pg_port)
     }
 
     /// The file of the configuration.
@@ -151,7 +159,14 @@ impl Node {
 
     /// A command of the node's executable, run as the user of the servers and in the node's namespace.
     pub fn command(&self) -> Spec {
-        Spec::new(&self.executable, &self.place.dir).user(&self.user).namespace(self.place.namespace.as_deref())
+        let spec = if self.environment.is_empty() {
+            Spec::new(&self.executable, &self.place.dir)
+        } else {
+            // Only for the program itself, not for those that bring it into its namespace as root.
+            let variables = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
+            Spec::new("/usr/bin/env", &self.place.dir).args(variables).arg(&self.executable)
+        };
+        spec.user(&self.user).namespace(self.place.namespace.as_deref())
     }
 
     /// Starts the agent.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use crate::machine::RunUser;
@@ -33,6 +33,7 @@ for round in 1 2 3; do
     case "$(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" in *"$SCRATCH/"*) kill -9 "$pid" 2>/dev/null;; esac
   done
 done
+while read -r _ mount _; do case "$mount" in "$SCRATCH"/*) umount -l "$mount";; esac; done </proc/mounts
 for n in $NAMESPACES; do ip netns del "$n" 2>/dev/null; done
 [ -n "$KEEP" ] || rm -rf "$SCRATCH"
 "#;
@@ -83,6 +84,29 @@ impl Scratch {
         Ok(path)
     }
 
+    /// Makes a folder below it that is a file system of its own, in memory, of that many MiB. Needs root.
+    ///
+    /// # Errors
+    /// When it cannot be mounted.
+    pub fn small_disk(&self, name: &str, user: &RunUser, mebibytes: u32) -> Result<PathBuf> {
+        let path = self.folder(name, user)?;
+        let options = format!("size={mebibytes}m,mode=755,uid={},gid={}", user.uid, user.gid);
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "pgward-test"]).arg(&path).output()?;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "cannot mount a small file system: {}", error.trim());
+        Ok(path)
+    }
+
+    /// Unmounts the small disks, once nothing runs any more.
+    fn unmount_all(&self) {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+        for mount in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+            if Path::new(mount).starts_with(&self.path) {
+                let _ = Command::new("umount").args(["-l", mount]).output();
+            }
+        }
+    }
+
     /// Kills every process that runs in or below the folder or names it.
     pub fn kill_all(&self) {
         let prefix = format!("{}/", self.path.display());
@@ -107,6 +131,7 @@ pub fn keeps() -> bool {
 impl Drop for Scratch {
     fn drop(&mut self) {
         self.kill_all();
+        self.unmount_all();
         if let Some(dir) = self.dir.take() {
             if keeps() {
                 eprintln!("kept {}", dir.keep().display());

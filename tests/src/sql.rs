@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio_postgres::{Client, Config, NoTls};
 
 /// How long one statement of a check may take.
@@ -53,6 +53,18 @@ impl Target {
         let (client, connection) = connecting.with_context(|| format!("no connection within {limit:?}"))??;
         // Ends with the client, or with an error that the client then reports.
         tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// Connects as superuser, if the server accepts writes.
+    ///
+    /// # Errors
+    /// When the server does not let us in, does not answer within `limit`, or is read-only.
+    pub async fn connect_writable(&self, limit: Duration) -> Result<Client> {
+        let client = self.connect(limit).await?;
+        let answer = tokio::time::timeout(limit, client.query_one("SHOW transaction_read_only", &[])).await;
+        let read_only: String = answer.with_context(|| format!("no answer within {limit:?}"))??.try_get(0)?;
+        ensure!(read_only == "off", "the server is read-only");
         Ok(client)
     }
 

@@ -1,6 +1,6 @@
 //! Counts from the writers' records what must never happen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 
 use crate::cluster::Cluster;
 use crate::direct::Commit;
+use crate::reign::{self, Acknowledged, overlaps};
 use crate::writers::Write;
 
 /// What became of the writes of [`crate::writers::Writers`].
@@ -125,27 +126,19 @@ impl fmt::Display for DirectVerdict {
     }
 }
 
-/// The longest overlap of two reigns. A reign is the time in which one node surely accepted commits on one timeline:
-/// from its first acknowledgement to the moment its last acknowledged commit was sent. A node that crashes and comes
-/// back in place continues its reign. A late acknowledgement on a busy machine is thus never taken for an overlap.
+/// The longest overlap of two reigns.
 fn overlap(commits: &[Commit]) -> Option<Overlap> {
-    let mut reigns: BTreeMap<Reign, (Instant, Instant)> = BTreeMap::new();
-    for commit in commits {
-        let reign = reigns.entry((commit.node, commit.timeline)).or_insert((commit.acked, commit.sent));
-        reign.0 = reign.0.min(commit.acked);
-        reign.1 = reign.1.max(commit.sent);
-    }
-    let reigns: Vec<_> = reigns.into_iter().collect();
-    let mut worst: Option<Overlap> = None;
-    for (index, (one, (one_first, one_last))) in reigns.iter().enumerate() {
-        for (other, (other_first, other_last)) in reigns.iter().skip(index + 1).filter(|(other, _)| other.0 != one.0) {
-            let time = one_last.min(other_last).saturating_duration_since(*one_first.max(other_first));
-            if !time.is_zero() && worst.is_none_or(|w| w.time < time) {
-                worst = Some(Overlap { time, one: *one, other: *other });
-            }
-        }
-    }
-    worst
+    let start = commits.iter().map(|c| c.sent).min()?;
+    let since = |at: Instant| at.saturating_duration_since(start);
+    let acknowledged = commits.iter().map(|c| Acknowledged {
+        node: c.node,
+        timeline: c.timeline,
+        sent: since(c.sent),
+        acked: since(c.acked),
+    });
+    let worst = overlaps(&reign::Reign::all(acknowledged)).into_iter().max_by_key(|(_, _, time)| *time);
+    let key = |reign: reign::Reign| (reign.node, reign.timeline);
+    worst.map(|(one, other, time)| Overlap { time, one: key(one), other: key(other) })
 }
 
 /// All ids of a table on the primary, and how many rows are there more than once.
@@ -155,25 +148,4 @@ async fn rows(cluster: &Cluster, table: &str) -> Result<(BTreeSet<u64>, usize)> 
     let present: BTreeSet<u64> = rows.iter().filter_map(|id| id.parse().ok()).collect();
     let doubled = rows.len() - present.len();
     Ok((present, doubled))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::{Overlap, overlap};
-    use crate::direct::Commit;
-
-    #[test]
-    fn reigns_that_overlap_are_found_and_a_switch_is_not_one() {
-        let start = Instant::now();
-        let commit = |node, timeline, at| {
-            let acked = start + Duration::from_millis(at);
-            Commit { id: at, node, timeline, sent: acked, acked }
-        };
-        let switch = [commit(0, 1, 10), commit(0, 1, 20), commit(1, 2, 30), commit(1, 2, 40), commit(0, 3, 50)];
-        assert_eq!(overlap(&switch), None);
-        let split = [commit(0, 1, 10), commit(0, 1, 35), commit(1, 2, 30), commit(1, 2, 40)];
-        assert_eq!(overlap(&split), Some(Overlap { time: Duration::from_millis(5), one: (0, 1), other: (1, 2) }));
-    }
 }

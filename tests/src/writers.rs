@@ -108,21 +108,13 @@ impl Writer {
         loop {
             for offset in 0..self.targets.len() {
                 let node = (self.first + offset) % self.targets.len();
-                if let Some(client) = self.writable(node).await {
+                if let Ok(client) = self.targets[node].connect_writable(LIMIT).await {
                     let _ = self.write_on(node, &client).await;
                     break;
                 }
             }
             tokio::time::sleep(ROUND).await;
         }
-    }
-
-    /// A connection to the node, if it accepts writes.
-    async fn writable(&self, node: usize) -> Option<Client> {
-        let client = self.targets[node].connect(LIMIT).await.ok()?;
-        let read_only = tokio::time::timeout(LIMIT, client.query_one("SHOW transaction_read_only", &[])).await;
-        let read_only: String = read_only.ok()?.ok()?.get(0);
-        (read_only == "off").then_some(client)
     }
 
     /// Writes until something goes wrong.
