@@ -28,7 +28,11 @@ const WAITING_MAX: usize = 64;
 
 /// What is kept about this agent's decisions. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Recorder(Arc<Mutex<Kept>>);
+pub struct Recorder {
+    kept: Arc<Mutex<Kept>>,
+    /// Held by whoever writes all of it down for somebody who asked.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 /// What the clones of a recorder share.
 #[derive(Debug, Default)]
@@ -65,7 +69,7 @@ impl Recorder {
         let recorder = Recorder::default();
         let (sender, orders) = sync_channel(WAITING_MAX);
         recorder.lock().writer = Some(sender);
-        let kept = Arc::downgrade(&recorder.0);
+        let kept = Arc::downgrade(&recorder.kept);
         let writer = Writer { path, bytes_max, open: None, has_warned: false };
         std::thread::Builder::new().name("decisions".to_owned()).spawn(move || writer.run(&orders, &kept))?;
         Ok(recorder)
@@ -73,7 +77,15 @@ impl Recorder {
 
     /// The present state. Held for a moment only: the cycle waits for it.
     pub fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does long work on what is kept: on a thread of its own, one after the other, so that whoever asks often does not
+    /// take the processors from the agent. `None` when the work panicked.
+    pub async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce(&Recorder) -> T + Send + 'static) -> Option<T> {
+        let recorder = self.clone();
+        let _turn = self.turn.lock().await;
+        tokio::task::spawn_blocking(move || work(&recorder)).await.ok()
     }
 
     /// Notes a decision, with what was remembered before and after it. Never waits for the file.

@@ -28,6 +28,7 @@ use super::server::RestConfig;
 use super::status::status_document;
 use super::switchover::{self, Action, store_unreachable};
 use super::view::{NodeView, WalPosition};
+use crate::ring::Recorder;
 
 /// The longest body of a request that is read.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -86,7 +87,10 @@ impl Router {
             }
             "explain" => {
                 let node = self.fresh_node().await;
-                Reply::json(StatusCode::OK, &explain_document(&node, &self.operations.recorder(), &query))
+                let explain =
+                    move |recorder: &Recorder| Reply::json(StatusCode::OK, &explain_document(&node, recorder, &query));
+                let explained = self.operations.recorder().in_turn(explain).await;
+                explained.unwrap_or_else(|| Reply::error(StatusCode::INTERNAL_SERVER_ERROR))
             }
             "cluster" => match self.operations.read_cluster().await {
                 Ok(cluster) => {

@@ -14,6 +14,7 @@ use super::view::{ActionKind, Finished, Outcome, Store, View};
 
 /// State between decisions (MEM-1…12, as far as asynchronous replication needs it).
 #[derive(Clone, Debug, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Memory {
     /// The last cluster that had a leader (MEM-2): who was a member, and who led.
     #[serde(with = "crate::cluster::shared::option")]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::clean;
 use crate::decide::view::Store;
@@ -32,13 +32,34 @@ impl Step {
         cleaned(&step)
     }
 
-    /// Reads [`Step::to_document`].
+    /// Reads [`Step::to_document`], also of other versions as far as what was seen and decided has the same form.
     ///
     /// # Errors
-    /// When a field is missing or of another shape: another version has written it.
-    pub fn from_document(document: Value) -> Result<Step, serde_json::Error> {
-        serde_json::from_value(document)
+    /// When what was seen or decided has another form: another version has written it.
+    pub fn from_document(mut document: Value) -> Result<Step, serde_json::Error> {
+        let part = |name: &str| document.get_mut(name).map(Value::take).unwrap_or_default();
+        let [view, memory, decision] = ["view", "memory", "decision"].map(part);
+        Ok(Step {
+            view: serde_json::from_value(view)?,
+            memory: memory_of(memory),
+            decision: serde_json::from_value(decision)?,
+        })
     }
+}
+
+/// Reads [`memory_document`]. What another version remembers in another form counts as not remembered.
+pub fn memory_of(document: Value) -> Memory {
+    let whole = serde_json::from_value(document.clone());
+    whole.unwrap_or_else(|_| {
+        let mut known = Map::new();
+        for (name, value) in document.as_object().into_iter().flatten() {
+            known.insert(name.clone(), value.clone());
+            if serde_json::from_value::<Memory>(Value::Object(known.clone())).is_err() {
+                known.remove(name);
+            }
+        }
+        serde_json::from_value(Value::Object(known)).unwrap_or_default()
+    })
 }
 
 /// A memory as [`Step::to_document`] writes it.
@@ -63,4 +84,20 @@ fn view(view: &View) -> View {
 
 fn memory(memory: &Memory) -> Memory {
     Memory { last_led: memory.last_led.as_ref().map(|last| Arc::new(clean::cluster(last))), ..memory.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::Lsn;
+
+    #[test]
+    fn what_another_version_remembers_in_another_form_is_left_out() {
+        let memory = Memory { last_position: Some(Lsn(7)), was_paused: true, ..Memory::default() };
+        let mut document = memory_document(&memory);
+        document["same_history_as"] = 1.into();
+        document["not_known_here"] = true.into();
+        assert_eq!(memory_of(document), memory);
+        assert_eq!(memory_of(Value::Null), Memory::default());
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::decide::{DemoteMode, Effect, Reason, StartAs};
 use crate::names::MemberName;
+use crate::time::rounded;
 
 /// A reason as a sentence without its rules.
 ///
@@ -145,20 +146,16 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A span of time, rounded to what a person needs: `0.35 s`, `2.1 s`, `17 s`, `3 min 20 s`, `2 h 5 min`, `4 days`.
+/// A span of time, rounded to what a person needs: `350 ms`, `2.1 s`, `17 s`, `3 min 20 s`, `2 h 5 min`, `4 days`.
 pub fn span(duration: Duration) -> String {
-    let (seconds, millis) = (duration.as_secs(), duration.as_millis());
+    let seconds = duration.as_secs();
     let two = |large: u64, name: &str, small: u64, small_name: &str| match small {
         0 => format!("{large} {name}"),
         _ => format!("{large} {name} {small} {small_name}"),
     };
     match seconds {
-        0 if millis == 0 => "0 s".to_owned(),
-        0 if millis >= 100 => format!("0.{:02}", millis / 10).trim_end_matches('0').to_owned() + " s",
-        0 => format!("0.{millis:03} s"),
-        1..10 if millis % 1000 < 100 => format!("{seconds} s"),
-        1..10 => format!("{seconds}.{} s", millis % 1000 / 100),
-        10..120 => format!("{seconds} s"),
+        0 if duration.is_zero() => "0 s".to_owned(),
+        0..120 => rounded(duration),
         120..7200 => two(seconds / 60, "min", seconds % 60, "s"),
         7200..172_800 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
         _ => format!("{} days", seconds / 86_400),
@@ -220,13 +217,11 @@ mod tests {
         }
         for (millis, want) in [
             (0, "0 s"),
-            (7, "0.007 s"),
-            (350, "0.35 s"),
-            (507, "0.5 s"),
-            (859, "0.85 s"),
+            (7, "7 ms"),
+            (350, "350 ms"),
             (2000, "2 s"),
-            (2150, "2.1 s"),
-            (17_900, "17 s"),
+            (2150, "2.2 s"),
+            (17_900, "18 s"),
             (119_000, "119 s"),
             (200_000, "3 min 20 s"),
             (180_000, "3 min"),

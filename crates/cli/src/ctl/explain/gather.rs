@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::bail;
 use pgward_agent::http::parse_status;
 use pgward_core::cluster::{Cluster, Member};
-use pgward_core::decide::Memory;
 use pgward_core::decide::peers::{PeerAnswer, PeerStatus};
 use pgward_core::decide::view::Store;
 use pgward_core::explain::Step;
 use pgward_core::explain::document::Document;
+use pgward_core::explain::record::memory_of;
 use pgward_core::explain::what_if::{Live, Observed};
 use pgward_core::names::MemberName;
 
@@ -91,10 +91,10 @@ async fn seen_by_own_member(world: &impl World) -> Option<Arc<Cluster>> {
     let answer = world.call(&url, Request::Get, MEMBER_TIMEOUT).await.ok()?;
     let document: Document = serde_json::from_str(&answer.body).ok()?;
     let latest = document.latest?;
-    let memory: Option<Memory> = serde_json::from_value(latest.memory).ok();
+    let memory = memory_of(latest.memory);
     match Step::from_document(latest.record).ok()?.view.store {
         Store::Current(cluster) => Some(cluster),
-        Store::Lost { .. } => memory?.last_led,
+        Store::Lost { .. } => memory.last_led,
     }
 }
 
@@ -131,19 +131,28 @@ impl Heard {
         }
         let template = members.values().next()?.view.clone();
         for (name, said) in &self.members {
-            if let Said::StatusOnly(Some(status)) = said {
-                members.insert(name.clone(), Observed::assumed(name, status, &self.cluster, &template));
+            let status = match said {
+                Said::Explained(document) => self.status(name, document),
+                Said::StatusOnly(status) => status.clone(),
+                Said::Silent(_) => None,
+            };
+            if let Some(status) = status.filter(|_| !members.contains_key(name)) {
+                members.insert(name.clone(), Observed::assumed(name, &status, &self.cluster, &template));
             }
         }
         Some(Live { cluster: Arc::clone(&self.cluster), members })
     }
 
-    fn observed(&self, name: &MemberName, document: &Document) -> Option<Observed> {
+    /// `None` when it has not decided yet, or when another version of pgward tells it in another form.
+    pub(super) fn observed(&self, name: &MemberName, document: &Document) -> Option<Observed> {
         let latest = document.latest.as_ref()?;
         let view = Step::from_document(latest.record.clone()).ok()?.view;
-        let memory = serde_json::from_value(latest.memory.clone()).ok()?;
-        let member = self.cluster.members.get(name)?;
-        Some(Observed { view, memory, status: status(member, &document.status.to_string()) })
+        let memory = memory_of(latest.memory.clone());
+        Some(Observed { view, memory, status: self.status(name, document) })
+    }
+
+    fn status(&self, name: &MemberName, document: &Document) -> Option<PeerStatus> {
+        status(self.cluster.members.get(name)?, &document.status.to_string())
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use jiff::{Timestamp, Zoned};
-use pgward_core::explain::document::Told;
+use pgward_core::explain::document::{Latest, Told};
 use pgward_core::explain::what_if::{Event, Loss, Outcome, Projection, Verdict};
 use pgward_core::explain::words;
 use pgward_core::names::MemberName;
@@ -40,7 +40,7 @@ pub(in crate::ctl) fn cluster(heard: &Heard, loss: &Loss, projection: Option<&Pr
         let head = format!("  {:<names$}  ", name.as_str());
         text += &match said {
             Said::Explained(document) => match &document.latest {
-                Some(latest) => last_decision(&head, &latest.told, document.now, now),
+                Some(latest) => last_decision(&head, latest, document.now, now),
                 None => wrapped(&head, "nothing yet: its agent has just started"),
             },
             Said::StatusOnly(_) => {
@@ -70,21 +70,28 @@ fn names(heard: &Heard) -> usize {
     heard.members.keys().map(|name| name.as_str().chars().count()).max().unwrap_or_default()
 }
 
-fn last_decision(head: &str, told: &Told, asked: WallTime, now: &Zoned) -> String {
+fn last_decision(head: &str, latest: &Latest, asked: WallTime, now: &Zoned) -> String {
+    let told = &latest.told;
     let indent = " ".repeat(head.chars().count());
     let mut text = wrapped(head, &told.with_rules());
     if !told.effects.is_empty() {
         text += &wrapped(&format!("{indent}does: "), &told.effects.join(", then "));
     }
-    let ago = match asked.0.saturating_sub(told.until.0) {
+    let age = asked.0.saturating_sub(told.until.0);
+    let ago = match age {
         age if age.as_secs() == 0 => "just now".to_owned(),
         age => format!("{} ago", words::span(Duration::from_secs(age.as_secs()))),
     };
-    let age = match told.times {
+    let mut when = match told.times {
         1 => ago,
         times => format!("{times} times since {}, last {ago}", clock(told.at, now)),
     };
-    text + &wrapped(&indent, &age)
+    let tick = latest.record.pointer("/view/settings/loop_wait/secs").and_then(Value::as_u64).map(Duration::from_secs);
+    if let Some(tick) = tick.filter(|tick| age > *tick * 2) {
+        when +=
+            &format!("; it should decide every {}: its agent hangs, or its machine is overloaded", words::span(tick));
+    }
+    text + &wrapped(&indent, &when)
 }
 
 fn verdicts(heard: &Heard, loss: &Loss, projection: &Projection) -> String {
@@ -102,7 +109,8 @@ fn verdicts(heard: &Heard, loss: &Loss, projection: &Projection) -> String {
         text += &wrapped("  ", &ending(outcome));
     } else if outcome.primary.is_none() {
         let all_known = !outcome.verdicts.values().any(|verdict| matches!(verdict, Verdict::Unknown));
-        let nobody = if all_known { "Nobody would be primary." } else { "Of those that could be asked, nobody would." };
+        let nobody =
+            if all_known { "Nobody would be primary." } else { "Of those that told what they see, nobody would." };
         text += &wrapped("  ", nobody);
     }
     text
@@ -126,7 +134,7 @@ fn verdict_text(verdict: &Verdict, name: &MemberName, loss: &Loss, outcome: &Out
         }
         Verdict::Stands(_) => "is as fit: it would be promoted if it were the first to take the leader key".to_owned(),
         Verdict::DoesNot(reason) => format!("would not: {}", words::refusal(reason)),
-        Verdict::Unknown => "is not known: it could not be asked".to_owned(),
+        Verdict::Unknown => "is not known: it did not tell what it sees".to_owned(),
     }
 }
 
@@ -147,6 +155,9 @@ fn notes(heard: &Heard, loss: &Loss, projection: &Projection) -> Vec<String> {
             }
             Said::Silent(_) | Said::StatusOnly(None) => {
                 notes.push(format!("{name} could not be asked, and is taken for one that does not answer."));
+            }
+            Said::Explained(document) if heard.observed(name, document).is_none() => {
+                notes.push(format!("{name} runs another version of pgward: it is judged by what it publishes."));
             }
             Said::Explained(_) => {}
         }

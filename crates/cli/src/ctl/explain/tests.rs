@@ -2,7 +2,8 @@
 //!
 //! `tests/golden/explain` holds the keys in the store and what `GET /explain` answered. The expected outputs are beside
 //! them; `PGWARD_UPDATE_GOLDEN=1 cargo test` writes them anew, to be read before they are committed. A field that is added
-//! to what is recorded needs a default, so that these recordings, and those of people, can still be read.
+//! to a view or a decision needs a default (`#[serde(default)]`), so that these recordings, and those of people, can still
+//! be read.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -146,6 +147,10 @@ fn explain_works_while_things_are_broken() {
     check("explain-silent.txt", "pgward explain", &silent);
     check("explain-silent-member.txt", "pgward explain n2", &silent);
 
+    let mut hung = Scene::recorded();
+    hung.answers.get_mut("17413").unwrap()["now"] = "2026-11-21T15:40:30Z".into();
+    check("explain-hung.txt", "pgward explain", &hung);
+
     let mut leaderless = Scene::recorded();
     leaderless.keys().remove("leader");
     leaderless.keys().remove("members/n1");
@@ -159,6 +164,9 @@ fn explain_works_while_things_are_broken() {
 
 #[test]
 fn explain_judges_members_that_patroni_runs_by_what_they_publish() {
+    let mut newer = Scene::recorded();
+    newer.answers.get_mut("17412").unwrap()["latest"]["record"]["view"] = "another form".into();
+    check("explain-other-version.txt", "pgward explain", &newer);
     let mut mixed = Scene::recorded();
     let status = mixed.answers["17412"]["status"].clone();
     mixed.answers.insert("17412", status);
