@@ -279,10 +279,23 @@ pub fn server_bytes(bytes: &[u8], cuts: &[u8]) {
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     use super::*;
 
+    /// The same cases in every run, so that none fails by chance; `PROPTEST_RNG_SEED` lets a developer look further.
+    fn repeatable() -> ProptestConfig {
+        let from_environment = ProptestConfig::default();
+        let rng_seed = match from_environment.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(1),
+            chosen @ RngSeed::Fixed(_) => chosen,
+        };
+        ProptestConfig { rng_seed, failure_persistence: None, ..from_environment }
+    }
+
     proptest! {
+        #![proptest_config(repeatable())]
+
         #[test]
         fn a_history_file_rises_or_is_refused(
             text in "(([0-9]{1,2}|4294967295|-1|\\+1|x)(\t| |)([0-9A-F]{1,3}/[0-9A-F]{1,8}|0/)(\t| |)\\PC{0,6}\r?\n|#\\PC{0,4}\n|\n){0,5}",

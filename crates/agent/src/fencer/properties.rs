@@ -86,10 +86,23 @@ pub fn stat(name: &[u8], parent: i32, start_ticks: u64, garbage: &[u8]) {
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::test_runner::RngSeed;
 
     use super::*;
 
+    /// The same cases in every run, so that none fails by chance; `PROPTEST_RNG_SEED` lets a developer look further.
+    fn repeatable() -> ProptestConfig {
+        let from_environment = ProptestConfig::default();
+        let rng_seed = match from_environment.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(1),
+            chosen @ RngSeed::Fixed(_) => chosen,
+        };
+        ProptestConfig { rng_seed, failure_persistence: None, ..from_environment }
+    }
+
     proptest! {
+        #![proptest_config(repeatable())]
+
         #[test]
         fn any_text_is_a_message_or_refused(
             text in "1 ([0-9]{1,20}|-1) (arm|disarm|status|quit|ok|refused|fenced|armed|disarmed|-|[0-9]{1,20}|\\+?[0-9]|\n| |late|armed){0,12}",

@@ -166,6 +166,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::properties::repeatable(256))]
+
         #[test]
         fn any_keys_are_a_cluster(
             garbage in vec((KEYS, vec(any::<u8>(), 0..12)), 0..4),

@@ -332,7 +332,7 @@ mod tests {
                             data_dir: /data\n  authentication: {superuser: {username: s}, replication: {username: r}}\n";
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(192))]
+        #![proptest_config(crate::properties::repeatable(192))]
 
         #[test]
         fn yaml_is_read_with_its_lines_and_means_the_same_written_again(

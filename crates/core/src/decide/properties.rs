@@ -572,7 +572,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(crate::properties::repeatable(2000))]
 
         #[test]
         fn any_view_and_memory_give_a_decision_that_breaks_no_rule(bytes in vec(any::<u8>(), 0..900)) {

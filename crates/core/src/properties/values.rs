@@ -113,6 +113,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(crate::properties::repeatable(256))]
+
         #[test]
         fn positions_are_read_as_they_are_printed(one: u64, other: u64, near in 0u64..3) {
             positions(one, other);
