@@ -21,6 +21,8 @@ pub struct Memory {
     pub last_led: Option<Arc<Cluster>>,
     /// Our position at the end of the previous decision (MEM-4).
     pub last_position: Option<Lsn>,
+    /// Since when nobody has held the leader key, as long as this process has not seen a leader (RACE-13).
+    pub leaderless_since: Option<BootInstant>,
     /// The race is put off because WAL may still arrive (UNL-1).
     pub backoff: Option<Backoff>,
     /// Divergence from the leader (MEM-5).

@@ -516,6 +516,7 @@ fn any_memory(choices: &mut Choices<'_>) -> Memory {
     Memory {
         last_led: choices.maybe(|choices| Arc::new(any_cluster(choices))),
         last_position: choices.maybe(lsn),
+        leaderless_since: choices.maybe(instant),
         backoff: choices.maybe(|choices| Backoff {
             since: instant(choices),
             noted_at: instant(choices),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::cluster::{Cluster, FailoverRequest, Initialize, PostgresState};
+use crate::cluster::{Cluster, FailoverRequest, Initialize, Member, PostgresState};
 use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
 use crate::wal::{Lsn, Timeline};
@@ -11,7 +11,7 @@ use super::effect::{Decision, Effect};
 use super::follow;
 use super::manual;
 use super::memory::{Backoff, Memory};
-use super::peers::{self, Asked, PeerStatus, request, sync_is_active, timeline_suffices};
+use super::peers::{self, Asked, PeerAnswer, PeerStatus, request, sync_is_active, timeline_suffices};
 use super::reason::Reason;
 use super::rewind;
 use super::view::{DataDir, View};
@@ -34,6 +34,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     }
     match may_stand(view, cluster, memory) {
         Standing::Ask(members) => Reason::AsksBeforeRace.with([Effect::PollPeers(members)]),
+        Standing::Yes(Reason::Stands) if let Some(decision) = waits_for_others(view, cluster, memory) => decision,
         Standing::Yes(reason) => reason.with(acquire(view, cluster)), // UNL-3, UNL-4
         Standing::No(reason) => {
             let named = manual::in_force(view, cluster).is_some_and(|request| request.candidate.is_some());
@@ -43,6 +44,32 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
             follow::without_leader(view, reason)
         }
     }
+}
+
+/// RACE-13: when a whole cluster starts, whoever is up first must not win against the one that led last and has more.
+fn waits_for_others(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision> {
+    let saw_a_leader = memory.last_led.as_ref().is_some_and(|last| !last.is_unlocked());
+    if saw_a_leader || manual::in_force(view, cluster).is_some() {
+        return None; // The cluster has been up, or an operator asks.
+    }
+    let end = *memory.leaderless_since.get_or_insert(view.now) + view.settings.loop_wait;
+    if view.now >= end {
+        return None;
+    }
+    let is_on_its_way = |member: &&Member| {
+        let starts = [PostgresState::Starting, PostgresState::Stopped].map(PostgresState::as_str);
+        let answer = view.poll.as_ref().and_then(|poll| poll.answers.get(&member.name));
+        // Its server is up, and it has not asked it for the position yet.
+        let knows_no_position = matches!(answer, Some(PeerAnswer::Status(status)) if status.position == Lsn::INVALID);
+        let may_have_more = starts.contains(&member.state()) || knows_no_position;
+        member.name != view.me && !member.is_nofailover() && may_have_more
+    };
+    let ours = view.postgres.position()?;
+    if let Some(optime) = cluster.status.optime.filter(|optime| ours < *optime) {
+        return Some(Reason::WaitsForMoreWal { bytes_behind: ours.bytes_behind(optime) }.wake_at(end));
+    }
+    let member = cluster.members.values().find(is_on_its_way)?.name.clone();
+    Some(Reason::WaitsForMember { member }.wake_at(end))
 }
 
 /// UNL-1: while the silent primary still ships WAL, it is not dead.

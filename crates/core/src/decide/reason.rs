@@ -180,6 +180,10 @@ reasons! {
     BacksOff ["UNL-1"] "nobody holds the leader key, but WAL still arrives: waits before it stands";
     /// Stands.
     Stands ["UNL-3", "RACE-10", "DCS-1"] "nobody holds the leader key and no member is fitter: takes it";
+    /// Others may have more; nobody has led since this process started.
+    WaitsForMoreWal { bytes_behind: u64 } ["RACE-13"] "nobody holds the leader key, and this member is {bytes_behind} bytes behind the last leader: waits a moment for one that has more";
+    /// The same of a member that has not come up yet.
+    WaitsForMember { member: MemberName } ["RACE-13"] "nobody holds the leader key, and {member} is still starting and may have more: waits a moment for it";
     /// A running primary takes the key back after having asked.
     TakesKeyBack ["HLT-5", "QRK-2"] "PostgreSQL is primary, no other member is, and nobody holds the leader key: takes it";
     /// In pause a primary takes the key.

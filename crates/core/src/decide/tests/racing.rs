@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// What a member remembers that has seen the leader which is gone.
+fn saw_a_leader() -> Memory {
+    Memory { last_led: Some(Arc::new(three(Some("a"), &[]))), ..Memory::default() }
+}
+
 fn ask(members: &[&str]) -> Vec<Effect> {
     vec![Effect::PollPeers(members.iter().map(|name| name.parse().unwrap()).collect())]
 }
@@ -157,7 +162,7 @@ fn a_replica_stands_only_when_nobody_is_fitter() {
             "RACE-3",
         ),
     ] {
-        check(name, &view, &Memory::default(), effects, rule);
+        check(name, &view, &saw_a_leader(), effects, rule);
     }
 }
 
@@ -338,4 +343,39 @@ fn a_race_is_put_off_while_wal_still_arrives() {
     let arrives = waits("a tick with WAL", &at_position(110, 900), &soon, 120);
     waits("a moment later nothing new has come yet", &at_position(111, 900), &arrives, 120);
     check("long enough", &at_position(120, 2000), &arrives, &ask(&["b", "c"]), "RACE-3");
+}
+
+#[test]
+fn when_a_whole_cluster_starts_the_one_that_led_last_is_waited_for() {
+    let others = || poll(&[("b", Some(answer(900))), ("c", Some(answer(1000)))]);
+    let unknown = poll(&[("b", Some(answer(0))), ("c", Some(answer(1000)))]);
+    let starting = |name: &str, tags: &str| {
+        let (key, value) = member(name, "replica");
+        (key, value.replace("\"running\"", &format!("\"starting\",\"tags\":{tags}")))
+    };
+    let (key, plain) = starting("b", "{}");
+    let (_, barred) = starting("b", r#"{"nofailover":true}"#);
+    let seen = |more: &[(&str, &str)]| View { poll: others(), ..replica(three(None, more)) };
+    let behind = ("status", r#"{"optime":1001}"#);
+    let acquire = [Effect::Acquire];
+    for (name, view, effects, rule) in [
+        ("everybody is up and it has everything: stands", seen(&[]), &acquire[..], "RACE-10"),
+        ("it lacks what the last leader has published: waits", seen(&[behind]), &[], "RACE-13"),
+        ("another member is still starting: waits", seen(&[(&key, &plain)]), &[], "RACE-13"),
+        ("another member does not know its position yet", View { poll: unknown, ..seen(&[]) }, &[], "RACE-13"),
+        ("one that starts and may not lead is not waited for", seen(&[(&key, &barred)]), &acquire, "RACE-10"),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+    let first = seen(&[behind]);
+    let (decision, memory) = decide(&first, &Memory::default());
+    assert_eq!(decision.wake_at, Some(at(110)));
+    check(
+        "a tick later it stands: the data may be lost",
+        &View { now: at(110), ..first.clone() },
+        &memory,
+        &acquire,
+        "RACE-10",
+    );
+    check("a member that has seen a leader does not wait", &first, &saw_a_leader(), &acquire, "RACE-10");
 }
