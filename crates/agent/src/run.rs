@@ -113,7 +113,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     };
     let fencer = FencerHandle::start_or_adopt(fencer_settings.clone()).await?;
     if let Some(fencing) = fencer.last_fencing() {
-        warn!(?fencing, "the fencer has killed PostgreSQL before this start");
+        warn!(%fencing, "the fencer has stopped PostgreSQL before this start");
     }
     let inherited = match fencer.adopted_state() {
         FencerState::Armed(orders) => Some(orders.deadline),
@@ -176,6 +176,8 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     .assemble();
     parts.spawn(keeper.run(parts_shutdown.clone()));
     let cycle = cycle.recorded_by(recorder.clone());
+    // The lease task ends when nobody can reach it any more, which must not be before the end of the cycle was seen.
+    let _lease = cycle.lease.clone();
     let mut cycle = tokio::spawn(cycle.run(cycle_shutdown.clone()));
     info!(name = %config.name, scope = %config.scope, "the agent runs");
 

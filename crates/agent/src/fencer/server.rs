@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use pgward_core::cluster::Revision;
 use pgward_core::time::{BootInstant, WallTime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -391,12 +392,12 @@ fn own_socket(data_dir: &Path) -> Result<OwnedFd, StartError> {
     })
 }
 
-/// One line on standard error, unless that would block.
+/// One line on standard error, unless that would block. The time is UTC: a time zone would have to be read from a file.
 fn log(line: &str) {
     let stderr = io::stderr();
     let can_write = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
     if can_write.is_ok_and(|ready| ready > 0) {
-        let _ = (&stderr).write_all(format!("pgward fencer: {line}\n").as_bytes());
+        let _ = (&stderr).write_all(format!("{:.3} pgward fencer: {line}\n", Timestamp::now()).as_bytes());
     }
 }
 

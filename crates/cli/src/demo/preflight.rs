@@ -191,16 +191,18 @@ fn first_line(program: &Path) -> anyhow::Result<String> {
 /// Refuses when any process of the demo in `dir` still runs.
 pub(super) fn check_nothing_runs(dir: &Path) -> anyhow::Result<()> {
     let entries = fs::read_dir(dir.join("run")).into_iter().flatten().filter_map(Result::ok);
-    let running: Vec<_> = entries
+    let mut running: Vec<_> = entries
         .filter_map(|entry| {
             let process = Process::of(&entry.path())?;
             Some(format!("{} (process {process})", entry.path().file_stem()?.to_string_lossy()))
         })
         .collect();
     if !running.is_empty() {
+        running.sort();
+        let pgward = super::guide::quote(&layout::executable(dir).to_string_lossy());
         let dir = super::guide::quote(&dir.to_string_lossy());
         bail!(
-            "this demo runs already: {}\n  look at it:  pgward demo status --dir {dir}\n  stop it:     pgward demo stop --dir {dir}",
+            "this demo runs already: {}\n  look at it:  {pgward} demo status --dir {dir}\n  stop it:     {pgward} demo stop --dir {dir}",
             running.join(", ")
         );
     }

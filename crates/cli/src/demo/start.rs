@@ -244,13 +244,10 @@ pub(super) async fn part(dir: &Path, part: Part) -> anyhow::Result<ExitCode> {
             children.add(&node, start_agent(&layout, node)?);
             let mut progress = Progress { started, last: BTreeMap::new() };
             let it_is_well = async || {
-                if !state::answer(&layout, [node]).await {
-                    return None;
-                }
                 let members = state::members(&layout).await;
                 let member = state::member_of(&members, node)?;
                 progress.show(std::slice::from_ref(member));
-                member.is_well().then_some(())
+                (member.is_well() && state::answer(&layout, [node]).await).then_some(())
             };
             until(&mut children, &layout, NODES_LIMIT, "the node is not well", it_is_well).await?;
         }
