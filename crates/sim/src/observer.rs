@@ -232,7 +232,7 @@ impl Observer {
             Event::InitdbDone { .. } => drop(self.state().creating.insert(who.clone())),
             Event::PromoteIssued => self.promote_issued(who),
             Event::Writable { timeline, .. } => self.became_writable(who, *timeline),
-            Event::NotWritable | Event::Ended => drop(self.state().writable.remove(who)),
+            Event::NotWritable => drop(self.state().writable.remove(who)),
             Event::Wiped { had } => self.wiped(who, had.is_some()),
             Event::RewindBegan { source, is_source_checkpointed_primary } => {
                 if !is_source_checkpointed_primary {
@@ -247,6 +247,7 @@ impl Observer {
                 self.report(Invariant::S13, format!("{one} and {other} work on the data directory of {who} at once"));
             }
             Event::Accepting
+            | Event::Ended
             | Event::MovedAside { .. }
             | Event::Cloned { .. }
             | Event::Rewound { .. }

@@ -1,6 +1,6 @@
 //! Chaos: seeded faults of every kind on real PostgreSQL and etcd, clients that append to lists, and a checker.
 //!
-//! [`Schedule`](schedule::Schedule) says what is done when, and is a pure function of the seed; the nemesis carries it
+//! [`schedule::Schedule`] says what is done when, and is a pure function of the seed; the nemesis carries it
 //! out. [`check`](check::check) judges what the clients saw; it is pure too. [`picture`] draws the run for a person.
 
 mod clients;

@@ -1,7 +1,7 @@
 //! Why it did, or did not: decisions kept with what they were taken from, told in words, taken again, and tried ahead.
 //!
 //! [`Step`] is one decision with its inputs, and [`ring::Ring`] the last of them. [`words`] says it to people.
-//! [`document`] is what a member answers when it is asked, [`file`] what survives it. [`replay()`] takes a recorded decision again, [`what_if`] takes those that a loss would lead to. All of it runs the
+//! [`document`] is what a member answers when it is asked, [`mod@file`] what survives it. [`replay()`] takes a recorded decision again, [`what_if`] takes those that a loss would lead to. All of it runs the
 //! same [`decide`](crate::decide::decide) that the agents run, and nothing else decides anything here.
 //!
 //! Invariants:

@@ -1,7 +1,7 @@
 //! What would happen if: the real [`decide`](crate::decide::decide) on the live views of all members, after a loss.
 //!
 //! The views are those that the members took last; what the loss changes is changed in them. Everything but the
-//! decisions is a simple model ([`world`]): a leader renews its lease until it is lost, every effect is carried out at
+//! decisions is a simple model (`world`): a leader renews its lease until it is lost, every effect is carried out at
 //! once and succeeds, and PostgreSQL needs no time. So the times that are told are those of leases and of waiting, and
 //! what a promotion, a copy or a rewind takes comes on top.
 
