@@ -29,11 +29,23 @@ pub fn decisions(choices: &mut Choices<'_>) {
         assert_eq!(decision, again, "INV-S26: the same input gives the same decision");
         assert_eq!(next, next_again, "INV-S26: the same input is remembered in the same way");
         assert_allowed(&view, &decision);
+        assert_kept(&view);
+        assert_kept(&next);
         memory = next;
         if choices.is_exhausted() {
             break;
         }
     }
+}
+
+/// What is kept to explain or replay a decision is the same when it is read again.
+fn assert_kept<T>(value: &T)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let text = serde_json::to_string(value).expect("it can be written");
+    let again: T = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(again, *value);
 }
 
 /// What holds for each decision alone, whatever the view.
