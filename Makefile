@@ -10,7 +10,7 @@ ifneq ($(strip $(PG_BIN)),)
 export PG_BIN
 endif
 
-.PHONY: help build demo demo-stop test check bench sim soak
+.PHONY: help build demo demo-stop test check fuzz bench sim soak
 
 help: ## this list
 	@echo "make TARGET [PG_BIN=DIR] [ARGS=\"...\"]"
@@ -31,6 +31,9 @@ test: ## all tests: unit, store conformance, end-to-end with real PostgreSQL and
 
 check: ## format, lints, documentation, dependencies: what CI runs before the tests
 	@scripts/check
+
+fuzz: ## try to break every parser and the decision core, FUZZ_SECONDS=60 for each target (ARGS="yaml decision" for some)
+	@scripts/fuzz $(ARGS)
 
 bench: ## measure pgward and Patroni side by side (about an hour; ARGS="--rows switchover --runs 3" for less)
 	@scripts/bench $(ARGS)
