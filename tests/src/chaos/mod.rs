@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use crate::cluster::{BOOTSTRAP_LIMIT, Cluster, Outcome, Topology, with};
 use crate::node::Agent;
@@ -72,7 +73,9 @@ impl Settings {
 /// # Errors
 /// With the verdict, the schedule and the path of the picture.
 pub async fn run(settings: Settings) -> Outcome {
-    let topology = Topology::of(Agent::Pgward, 3).in_namespaces();
+    // A disk that is full in the middle of a rewind leaves nothing that could be rewound again: it may be copied anew (RWD-12).
+    let postgresql = json!({"use_pg_rewind": true, "use_slots": true, "remove_data_directory_on_rewind_failure": true});
+    let topology = Topology::of(Agent::Pgward, 3).in_namespaces().dynamic("postgresql", postgresql);
     let ttl = Duration::from_secs(topology.dynamic["ttl"].as_u64().unwrap_or(20));
     let schedule = Schedule::new(settings.seed, settings.length, ttl);
     println!("chaos: PGWARD_CHAOS_SEED={} PGWARD_CHAOS_SECONDS={}", settings.seed, settings.length.as_secs());
