@@ -59,20 +59,20 @@ pub struct Finding {
 }
 
 impl fmt::Display for Finding {
-    /// `FILE:LINE: key.path: value: problem; remedy`, on one line.
+    /// `FILE:LINE: key.path: value: problem; remedy`, on one line whatever the key or a tag in the file is made of.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.origin)?;
+        let mut text = format!("{}: ", self.origin);
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            text.push_str(&format!("{}: ", self.key));
         }
         if let Some(value) = &self.value {
-            write!(f, "{}: ", shorten(value))?;
+            text.push_str(&format!("{}: ", shorten(value)));
         }
-        f.write_str(&self.problem)?;
+        text.push_str(&self.problem);
         if !self.remedy.is_empty() {
-            write!(f, "; {}", self.remedy)?;
+            text.push_str(&format!("; {}", self.remedy));
         }
-        Ok(())
+        f.write_str(&text.chars().flat_map(printable).collect::<String>())
     }
 }
 
@@ -108,6 +108,8 @@ mod tests {
             remedy: "write host:port".into(),
         };
         assert_eq!(finding.to_string(), r"pg.yml:7: restapi.listen: 8008\nx: has no port; write host:port");
+        let odd = Finding { key: "a\nb".into(), problem: "tag !\u{b}".into(), ..finding.clone() };
+        assert_eq!(odd.to_string(), r"pg.yml:7: a\nb: 8008\nx: tag !\u{b}; write host:port");
         let long = Finding { value: Some("x".repeat(500)), key: String::new(), ..finding };
         assert!(long.to_string().len() < 150);
     }
