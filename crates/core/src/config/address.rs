@@ -70,7 +70,7 @@ impl ListenAddress {
         let (host, port) = split_host_port(text.trim(), default_port)?;
         let mut hosts: Vec<String> = host
             .split(',')
-            .map(|part| part.trim().trim_start_matches('[').trim_end_matches(']').to_owned())
+            .map(|part| part.trim_matches(is_around_host).to_owned())
             .filter(|part| !part.is_empty())
             .collect();
         if hosts.is_empty() {
@@ -121,9 +121,14 @@ fn split_host_port(text: &str, default_port: Option<u16>) -> Result<(String, u16
         },
         None => default_port.ok_or(InvalidAddress::NoPort)?,
     };
-    let host = host.trim();
-    let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
-    Ok((host.trim().to_owned(), port))
+    // The addresses of a list keep their brackets: who splits the list removes them.
+    let host = if host.contains(',') { host.trim() } else { host.trim_matches(is_around_host) };
+    Ok((host.to_owned(), port))
+}
+
+/// What may stand around a host and is no part of it.
+fn is_around_host(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '[' | ']')
 }
 
 #[cfg(test)]
@@ -140,6 +145,8 @@ mod tests {
             ("::1", "::1", 5432),
             ("a,b:5433", "a,b", 5433),
             (" pg1 : 5433 ", "pg1", 5433),
+            ("[[::1] ]:5433", "::1", 5433),
+            ("[::1],[::2]:5433", "[::1],[::2]", 5433),
         ] {
             assert_eq!(HostPort::parse(text, Some(5432)), Ok(HostPort { host: host.into(), port }), "{text}");
         }
@@ -162,9 +169,15 @@ mod tests {
 
     #[test]
     fn an_empty_host_listens_everywhere() {
-        for (text, addresses) in
-            [(":5432", "*"), ("*:5432", "*"), ("a, [::1]:5432", "a,::1"), ("0.0.0.0:5432", "0.0.0.0")]
-        {
+        for (text, addresses) in [
+            (":5432", "*"),
+            ("*:5432", "*"),
+            ("[ ]:5432", "*"),
+            ("[ ::1 ]:5432", "::1"),
+            ("a]/]]:5432", "a]/"),
+            ("a, [::1]:5432", "a,::1"),
+            ("0.0.0.0:5432", "0.0.0.0"),
+        ] {
             let listen = ListenAddress::parse(text, None).unwrap();
             assert_eq!(listen.listen_addresses(), addresses, "{text}");
         }
