@@ -75,7 +75,8 @@ fn history_to_write(view: &View, cluster: &Cluster) -> Option<History> {
         } else if index != newest {
             line.timestamp = None; // Only the newest line's file time is the time of its switch.
         }
-        if index == newest && line.new_leader.is_none() {
+        // A line without its time has no place for the leader (IN-D8).
+        if index == newest && line.timestamp.is_some() && line.new_leader.is_none() {
             line.new_leader = Some(view.me.to_string());
         }
     }

@@ -31,6 +31,7 @@ pub fn decisions(choices: &mut Choices<'_>) {
         assert_allowed(&view, &decision);
         assert_kept(&view);
         assert_kept(&next);
+        assert_kept(&decision);
         memory = next;
         if choices.is_exhausted() {
             break;
