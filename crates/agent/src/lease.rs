@@ -434,6 +434,7 @@ impl<S: Store> LeaseKeeper<S> {
     fn change_times(&mut self) {
         self.next = Instant::now();
         if self.asked_for != Some(self.times().ttl) {
+            self.guards_claim = false; // It stays with the lease that is left to expire.
             self.publish(|state| state.id = None);
         }
     }

@@ -237,3 +237,14 @@ async fn a_claim_moves_the_fencers_deadline_until_there_is_a_key_or_none() {
     bench.pass(EVERY * 3).await;
     assert_eq!(bench.notes.take(), [], "the lease goes on, the claim does not");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_not_carried_over_to_another_lease() {
+    let bench = Bench::new();
+    assert!(bench.lease.guard_claim().await.unwrap());
+    bench.fence.protect(Protected::BeforeStart).await.unwrap();
+    bench.notes.take();
+    bench.lease.set_times(LeaseTimes { ttl: TTL * 2, ..times() });
+    bench.pass(EVERY * 3).await;
+    assert_eq!(bench.notes.take(), [], "its deadline is that of the lease it was made under");
+}
