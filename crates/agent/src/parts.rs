@@ -77,6 +77,7 @@ impl<S: Store, L: Server> Parts<S, L> {
             last_seen: None,
             warned: HashSet::new(),
             last_reason: None,
+            said: Vec::new(),
             last_effects: Vec::new(),
             last_problem: None,
             next_tick: Instant::now(),

@@ -60,6 +60,8 @@ pub struct Cycle<S: Store, L: Server> {
     pub(crate) last_seen: Option<Seen<L::Postmaster>>,
     pub(crate) warned: HashSet<KeyWarning>,
     pub(crate) last_reason: Option<Reason>,
+    /// What the log has told since the last decision of another kind, the newest first.
+    pub(crate) said: Vec<Reason>,
     /// What the pass before this one did, when it belongs to the same run of passes.
     pub(crate) last_effects: Vec<Effect>,
     /// What kept the last effect from being carried out.
@@ -95,6 +97,9 @@ const FENCER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pause after none could be started: the machine may lack memory or processes for a while.
 const NO_FENCER_PAUSE: Duration = Duration::from_secs(5);
+
+/// Reasons of one kind that differ in details, and are told once.
+const SAID_MAX: usize = 8;
 
 /// Decisions that follow one another without anything happening outside: more means that two of them disagree.
 const PASSES_MAX: usize = 12;
@@ -213,11 +218,20 @@ impl<S: Store, L: Server> Cycle<S, L> {
         pass
     }
 
-    /// One line when the reason changes, not one for each cycle.
+    /// One line when the reason changes, not one for each cycle; nor for details that alternate, such as the member of
+    /// etcd that does not answer.
     fn log(&mut self, decision: &Decision) {
         let quiet = matches!(decision.effects.as_slice(), [] | [Effect::PollPeers(_)]);
-        let same = self.last_reason.as_ref() == Some(&decision.reason);
-        if same {
+        let kind = std::mem::discriminant(&decision.reason);
+        if self.last_reason.as_ref().is_none_or(|last| std::mem::discriminant(last) != kind) {
+            self.said.clear();
+        }
+        let said = self.said.contains(&decision.reason);
+        if !said {
+            self.said.truncate(SAID_MAX - 1);
+            self.said.insert(0, decision.reason.clone());
+        }
+        if said {
             debug!(effects = ?decision.effects, reason = %decision.reason, "decided");
         } else if quiet {
             info!(reason = %decision.reason, rules = ?decision.reason.rules(), "decided");

@@ -100,7 +100,7 @@ fn owner(args: &Args, dir: &Path) -> anyhow::Result<User> {
         format!("{} belongs to user {uid}, who has no name on this machine; choose another --dir", dir.display())
     })?;
     match &args.user {
-        Some(name) if *name != user.name => {
+        Some(name) if User::find(name)?.is_none_or(|asked| asked.uid != user.uid) => {
             bail!(
                 "{} belongs to {}, not to {name}: leave --user out, or choose another --dir",
                 dir.display(),

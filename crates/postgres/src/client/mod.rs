@@ -241,10 +241,13 @@ pub(crate) async fn knock(info: &ConnInfo, options: &ConnectOptions) -> Ready {
                 Ok(message) if message.tag == b'E' && server_error(&message.body).is_cannot_connect_now() => {
                     Ready::Rejecting
                 }
-                Ok(_) => {
-                    let mut message = BytesMut::new();
-                    frontend::terminate(&mut message);
-                    let _ = wire.send(&message).await;
+                Ok(message) => {
+                    // Asked for a password, the server takes a closed connection in silence and a good-bye for a fault.
+                    if message.tag != b'R' || message.body.starts_with(&[0; 4]) {
+                        let mut message = BytesMut::new();
+                        frontend::terminate(&mut message);
+                        let _ = wire.send(&message).await;
+                    }
                     return Ready::Accepting;
                 }
                 Err(_) => last,

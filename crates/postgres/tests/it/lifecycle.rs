@@ -43,6 +43,10 @@ fn a_new_cluster_is_created_and_observed() {
         assert!(seen.slots[0].restart.is_some() && !seen.slots[0].active);
         instance.probe().await.unwrap();
         assert_eq!(instance.ready_state().await, Ready::Accepting);
+        // Its own sessions are logged after the one that knocked; a good-bye in place of a password would be, too.
+        instance.probe().await.unwrap();
+        let log = instance.server_output_tail();
+        assert!(!log.contains("SASL"), "{log}");
 
         let identity = identify_system(&server.address(&instance.settings().replication)).await.unwrap();
         assert_eq!((Some(&identity.system_id), identity.timeline), (control.system_id.as_ref(), Timeline::FIRST));
