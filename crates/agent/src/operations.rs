@@ -44,12 +44,13 @@ impl<S: Store, L: Server> Operations for Doors<S, L> {
         Box::pin(self.store.read(self.within()))
     }
 
-    fn write_failover<'a>(
+    fn write<'a>(
         &'a self,
+        key: &'a Key,
         value: &'a str,
         condition: Condition,
     ) -> OperationFuture<'a, Result<Revision, StoreError>> {
-        Box::pin(self.store.write(&Key::Failover, value, condition, None, self.within()))
+        Box::pin(self.store.write(key, value, condition, None, self.within()))
     }
 
     fn poll_peers<'a>(&'a self, members: Vec<&'a Member>) -> OperationFuture<'a, PeerPoll> {

@@ -9,11 +9,12 @@
 //!
 //! Invariants:
 //! - rendering is pure: a view, a request and an instant in, an answer out;
-//! - nothing here writes to the store except the `failover` key;
+//! - nothing here writes to the store except the `failover` and the `config` key;
 //! - access is checked before anything else about an unsafe request is.
 
 mod access;
 mod cluster;
+mod config;
 mod explain;
 mod health;
 mod metrics;

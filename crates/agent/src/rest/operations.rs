@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pgward_core::cluster::{Cluster, Member, Revision};
 use pgward_core::decide::peers::PeerPoll;
-use pgward_store::{Condition, StoreError};
+use pgward_store::{Condition, Key, StoreError};
 
 use super::view::ServerFacts;
 use crate::ring::Recorder;
@@ -18,9 +18,10 @@ pub trait Operations: Send + Sync + 'static {
     /// A fresh read of the cluster.
     fn read_cluster(&self) -> OperationFuture<'_, Result<Arc<Cluster>, StoreError>>;
 
-    /// Writes the `failover` key, and returns the revision of the write.
-    fn write_failover<'a>(
+    /// Writes a key, and returns the revision of the write.
+    fn write<'a>(
         &'a self,
+        key: &'a Key,
         value: &'a str,
         condition: Condition,
     ) -> OperationFuture<'a, Result<Revision, StoreError>>;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use pgward_core::cluster::{Cluster, LeaseId, Member, MemberRole, PostgresState, RawKey, Revision};
 use pgward_core::decide::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use pgward_core::wal::{Lsn, Timeline};
-use pgward_store::{Condition, StoreError};
+use pgward_store::{Condition, Key, StoreError};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
@@ -180,8 +180,9 @@ impl Operations for Agent {
         Box::pin(async { Ok(Arc::new(cluster())) })
     }
 
-    fn write_failover<'a>(
+    fn write<'a>(
         &'a self,
+        _key: &'a Key,
         value: &'a str,
         _condition: Condition,
     ) -> OperationFuture<'a, Result<Revision, StoreError>> {

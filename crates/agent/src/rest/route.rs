@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::access::{self, Members, Peer};
 use super::cluster::cluster_document;
+use super::config;
 use super::explain::explain_document;
 use super::health::{health_status, is_alive, is_ready};
 use super::metrics::{decision_metrics, metrics_text};
@@ -156,7 +157,9 @@ impl Router {
             ("DELETE", "switchover") => Route::Cancel,
             ("POST", "failsafe") => Route::Failsafe,
             ("POST", "reload" | "restart" | "reinitialize" | "citus" | "sigterm") => Route::NotYet,
-            ("DELETE", "restart") | ("PATCH" | "PUT", "config") => Route::NotYet,
+            ("DELETE", "restart") => Route::NotYet,
+            ("PATCH", "config") => Route::MergeConfig,
+            ("PUT", "config") => Route::ReplaceConfig,
             // The one unsafe path that asks nobody for a password.
             ("POST", "mpp") => return Reply::error(StatusCode::NOT_IMPLEMENTED),
             _ => return Reply::unsupported(request.method()),
@@ -170,6 +173,14 @@ impl Router {
         match route {
             Route::Move(action) => match read_object(request).await {
                 Ok(body) => switchover::start(action, &body, self.node.clone(), &self.operations).await,
+                Err(reply) => reply,
+            },
+            Route::MergeConfig => match read_object(request).await {
+                Ok(change) => config::merge(&change, &self.operations).await,
+                Err(reply) => reply,
+            },
+            Route::ReplaceConfig => match read_object(request).await {
+                Ok(document) => config::replace(&document, &self.operations).await,
                 Err(reply) => reply,
             },
             Route::Cancel => switchover::cancel(&self.operations).await,
@@ -203,6 +214,8 @@ impl Router {
 enum Route {
     Move(Action),
     Cancel,
+    MergeConfig,
+    ReplaceConfig,
     Failsafe,
     /// Known, and refused until it is built.
     NotYet,

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use pgward_core::cluster::{Cluster, FailoverRequest, Member, Revision};
 use pgward_core::decide::peers::PeerAnswer;
 use pgward_core::names::MemberName;
-use pgward_store::{Condition, StoreError};
+use pgward_store::{Condition, Key, StoreError};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
@@ -146,7 +146,7 @@ pub(super) async fn start(
         Ok(request) => request,
         Err(refusal) => return refusal.into(),
     };
-    let Ok(written) = operations.write_failover(&request.to_value(), Condition::Always).await else {
+    let Ok(written) = operations.write(&Key::Failover, &request.to_value(), Condition::Always).await else {
         return Reply::text(StatusCode::SERVICE_UNAVAILABLE, "failed to write failover key into DCS");
     };
     operations.wake();
@@ -307,7 +307,7 @@ pub(super) async fn cancel(operations: &Arc<dyn Operations>) -> Reply {
         return Reply::text(StatusCode::NOT_FOUND, "no switchover is scheduled");
     };
     let condition = Condition::Revision(request.revision);
-    match operations.write_failover(FailoverRequest::NONE, condition).await {
+    match operations.write(&Key::Failover, FailoverRequest::NONE, condition).await {
         Ok(_) => Reply::text(StatusCode::OK, "scheduled switchover deleted"),
         Err(StoreError::Conflict { .. }) => Reply::error(StatusCode::CONFLICT),
         Err(error) => store_unreachable(&error),

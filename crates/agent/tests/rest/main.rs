@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets something else than it expects has failed")]
 
+mod changing;
 mod client;
 mod golden;
 mod moving;

@@ -13,7 +13,7 @@ use pgward_core::config::{BasicAuth, ListenAddress, Secret};
 use pgward_core::decide::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use pgward_core::time::BootInstant;
 use pgward_core::wal::{Lsn, Timeline};
-use pgward_store::{Condition, StoreError};
+use pgward_store::{Condition, Key, StoreError};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,7 @@ pub(crate) struct Agent {
     pub(crate) node: watch::Sender<NodeView>,
     /// What a fresh read returns; `None` for a store that does not answer.
     pub(crate) store: Mutex<Option<Cluster>>,
-    /// Writes to the `failover` key that were accepted.
+    /// Values of the writes that were accepted.
     pub(crate) written: Mutex<Vec<String>>,
     /// Members that answer when they are asked how they are.
     pub(crate) reachable: Mutex<Vec<String>>,
@@ -180,8 +180,9 @@ impl Operations for Agent {
         Box::pin(async move { read })
     }
 
-    fn write_failover<'a>(
+    fn write<'a>(
         &'a self,
+        key: &'a Key,
         value: &'a str,
         condition: Condition,
     ) -> OperationFuture<'a, Result<Revision, StoreError>> {
@@ -190,18 +191,23 @@ impl Operations for Agent {
             let cluster = store.as_mut().ok_or_else(Agent::unreachable)?;
             if *self.conflict.lock().unwrap() {
                 assert!(matches!(condition, Condition::Revision(_)), "an unconditional write cannot lose");
-                return Err(StoreError::Conflict { key: "failover".to_owned() });
+                return Err(StoreError::Conflict { key: key.suffix() });
             }
             self.written.lock().unwrap().push(value.to_owned());
             cluster.revision = Revision(cluster.revision.0 + 1);
-            let key = RawKey {
-                suffix: "failover".to_owned(),
+            let raw = RawKey {
+                suffix: key.suffix(),
                 value: value.as_bytes().to_vec(),
                 create_revision: cluster.revision,
                 mod_revision: cluster.revision,
                 lease: LeaseId(0),
             };
-            cluster.failover = Cluster::from_keys(cluster.revision, [key]).failover;
+            let read = Cluster::from_keys(cluster.revision, [raw]);
+            match key {
+                Key::Failover => cluster.failover = read.failover,
+                Key::Config => cluster.config = read.config,
+                other => panic!("{other:?} is not for REST to write"),
+            }
             Ok(cluster.revision)
         })
     }

@@ -118,6 +118,11 @@ pub enum InvalidDynamicConfig {
     },
 }
 
+/// A change of the dynamic configuration that is not stored: everything that is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct InvalidChange(Vec<String>);
+
 /// Defaults and minimums of the timing keys, in seconds.
 const TTL: (i64, i64) = (30, 20);
 const LOOP_WAIT: (i64, i64) = (10, 1);
@@ -178,6 +183,23 @@ impl DynamicConfig {
         })
     }
 
+    /// Reads a document that is about to be stored in place of `present`.
+    ///
+    /// # Errors
+    /// What no member could act on: a document that is refused as a whole, or values that would count as their default.
+    /// What `present` suffers from as well is not held against the change.
+    pub fn check_change(
+        present: Option<&Map<String, Value>>,
+        document: &Map<String, Value>,
+    ) -> Result<DynamicConfig, InvalidChange> {
+        let read = DynamicConfig::from_map(document).map_err(|error| InvalidChange(vec![error.to_string()]))?;
+        let before = present.and_then(|present| DynamicConfig::from_map(present).ok());
+        let is_new = |finding: &&Finding| before.as_ref().is_none_or(|before| !before.warnings.contains(finding));
+        let bad = read.warnings.iter().filter(|finding| finding.severity == Severity::Error).filter(is_new);
+        let problems: Vec<String> = bad.map(Finding::to_string).collect();
+        if problems.is_empty() { Ok(read) } else { Err(InvalidChange(problems)) }
+    }
+
     /// Keys that are set and that this version does not act on.
     pub fn pending_keys(&self) -> Vec<String> {
         super::schema::pending_in(&self.document)
@@ -204,8 +226,17 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn warn(&mut self, key: &str, problem: String, remedy: &str) {
+        self.find(Severity::Warning, key, problem, remedy);
+    }
+
+    /// A value that cannot be meant: a member that finds it goes on with the default, a change to it is refused.
+    fn refuse(&mut self, key: &str, problem: String, remedy: &str) {
+        self.find(Severity::Error, key, problem, remedy);
+    }
+
+    fn find(&mut self, severity: Severity, key: &str, problem: String, remedy: &str) {
         let value = self.document.get(key).map(crate::json::compact);
-        let (severity, origin) = (Severity::Warning, Origin::Store);
+        let origin = Origin::Store;
         self.warnings.push(Finding { severity, origin, key: key.into(), value, problem, remedy: remedy.into() });
     }
 
@@ -260,7 +291,7 @@ impl Reader<'_> {
         match self.document.get(key) {
             None | Some(Value::Null) => false,
             Some(value) => bool_of(value).unwrap_or_else(|| {
-                self.warn(key, "is not a boolean and counts as off".to_owned(), "write true or false");
+                self.refuse(key, "is not a boolean and counts as off".to_owned(), "write true or false");
                 false
             }),
         }
@@ -281,7 +312,7 @@ impl Reader<'_> {
         match self.document.get(key) {
             None | Some(Value::Null) => default,
             Some(value) => read(value).unwrap_or_else(|| {
-                self.warn(key, format!("is not a number; {default} is used"), "write a whole number");
+                self.refuse(key, format!("is not a number; {default} is used"), "write a whole number");
                 default
             }),
         }
@@ -329,7 +360,7 @@ impl Reader<'_> {
         match &self.document[key] {
             Value::Object(slots) => slots.clone(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                self.warn(key, "is not a mapping and is ignored".to_owned(), "write a mapping of slot names");
+                self.refuse(key, "is not a mapping and is ignored".to_owned(), "write a mapping of slot names");
                 Map::new()
             }
         }
@@ -340,7 +371,7 @@ impl Reader<'_> {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(list)) => list.iter().filter_map(Value::as_object).cloned().collect(),
             Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
-                self.warn("ignore_slots", "is not a list and is ignored".to_owned(), "write a list of mappings");
+                self.refuse("ignore_slots", "is not a list and is ignored".to_owned(), "write a list of mappings");
                 Vec::new()
             }
         }
@@ -416,6 +447,36 @@ mod tests {
         }
         let bad = json!({"postgresql": {"parameters": []}});
         assert!(DynamicConfig::from_map(bad.as_object().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_change_is_judged_by_what_it_makes_worse() {
+        let check = |present: Value, document: Value| {
+            let present = present.as_object().unwrap().clone();
+            DynamicConfig::check_change(Some(&present), document.as_object().unwrap())
+                .map(drop)
+                .map_err(|e| e.to_string())
+        };
+        for (name, present, document, refusal) in [
+            ("unknown keys are the user's", json!({}), json!({"mine": [1]}), None),
+            ("a timing that is corrected", json!({}), json!({"ttl": 5}), None),
+            (
+                "a timing that is none",
+                json!({}),
+                json!({"ttl": "soon"}),
+                Some("ttl is \"soon\", which is not a whole number"),
+            ),
+            ("no switch", json!({}), json!({"pause": "often"}), Some("/config: pause: \"often\": is not a boolean")),
+            ("no switch before either", json!({"pause": "often"}), json!({"pause": "often", "ttl": 20}), None),
+            ("no number", json!({}), json!({"synchronous_node_count": "two"}), Some("synchronous_node_count: \"two\"")),
+            ("no mapping", json!({}), json!({"slots": ["a"]}), Some("slots: [\"a\"]: is not a mapping")),
+        ] {
+            match (check(present, document), refusal) {
+                (Ok(()), None) => {}
+                (Err(problem), Some(want)) => assert!(problem.contains(want), "{name}: {problem}"),
+                (outcome, _) => panic!("{name}: {outcome:?}"),
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::fmt;
 pub enum Severity {
     /// The agent starts; something is not as it was probably meant.
     Warning,
-    /// The agent does not start with this.
+    /// The agent does not start with this. In the store's configuration: a change to it is refused, and a member that
+    /// finds it goes on with the default.
     Error,
 }
 

@@ -30,7 +30,7 @@ pub mod units;
 mod yaml;
 
 pub use address::{HostPort, InvalidAddress, ListenAddress};
-pub use dynamic::{DynamicConfig, InvalidDynamicConfig, StandbyCluster, SynchronousMode, Timing};
+pub use dynamic::{DynamicConfig, InvalidChange, InvalidDynamicConfig, StandbyCluster, SynchronousMode, Timing};
 pub use effective::{EffectivePostgresql, RECOVERY_PARAMETERS};
 pub use finding::{Finding, Origin, Severity};
 pub use governed::is_governed;

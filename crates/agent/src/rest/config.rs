@@ -1,0 +1,70 @@
+//! `PATCH /config` and `PUT /config`: changing the dynamic configuration of the cluster.
+//!
+//! A change is refused when the cluster could not act on what comes out of it: the members would keep their last good
+//! configuration, and whoever asked would believe otherwise.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use pgward_core::config::{DynamicConfig, patch};
+use pgward_core::json;
+use pgward_store::{Condition, Key, StoreError};
+use serde_json::{Map, Value};
+
+use super::operations::Operations;
+use super::reply::Reply;
+use super::switchover::store_unreachable;
+
+/// Merges `change` into the configuration: null removes a key, mappings merge, anything else is replaced.
+pub(super) async fn merge(change: &Map<String, Value>, operations: &Arc<dyn Operations>) -> Reply {
+    let cluster = match operations.read_cluster().await {
+        Ok(cluster) => cluster,
+        Err(error) => return store_unreachable(&error),
+    };
+    let Some(config) = &cluster.config else {
+        return Reply::error(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let mut document = config.value.clone();
+    if !patch(&mut document, change) {
+        return Reply::json(StatusCode::OK, &document);
+    }
+    if let Some(refusal) = refuse(Some(&config.value), &document) {
+        return refusal;
+    }
+    let condition = Condition::Revision(config.revision);
+    match operations.write(&Key::Config, &json::compact(&document), condition).await {
+        Ok(_) => {
+            operations.wake();
+            Reply::json(StatusCode::OK, &document)
+        }
+        Err(StoreError::Conflict { .. }) => Reply::error(StatusCode::CONFLICT),
+        Err(error) => store_unreachable(&error),
+    }
+}
+
+/// Replaces the configuration as a whole, whatever it was.
+pub(super) async fn replace(document: &Map<String, Value>, operations: &Arc<dyn Operations>) -> Reply {
+    let cluster = match operations.read_cluster().await {
+        Ok(cluster) => cluster,
+        Err(error) => return store_unreachable(&error),
+    };
+    let present = cluster.config.as_ref().map(|config| &config.value);
+    if present == Some(document) {
+        return Reply::json(StatusCode::OK, document);
+    }
+    if let Some(refusal) = refuse(present, document) {
+        return refusal;
+    }
+    match operations.write(&Key::Config, &json::compact(document), Condition::Always).await {
+        Ok(_) => {
+            operations.wake();
+            Reply::json(StatusCode::OK, document)
+        }
+        Err(_) => Reply::error(StatusCode::BAD_GATEWAY),
+    }
+}
+
+fn refuse(present: Option<&Map<String, Value>>, document: &Map<String, Value>) -> Option<Reply> {
+    let problem = DynamicConfig::check_change(present, document).err()?;
+    Some(Reply::text(StatusCode::UNPROCESSABLE_ENTITY, format!("The configuration was not changed: {problem}")))
+}
