@@ -203,10 +203,11 @@ impl Operations for Agent {
                 lease: LeaseId(0),
             };
             let read = Cluster::from_keys(cluster.revision, [raw]);
-            match key {
-                Key::Failover => cluster.failover = read.failover,
-                Key::Config => cluster.config = read.config,
-                other => panic!("{other:?} is not for REST to write"),
+            if *key == Key::Failover {
+                cluster.failover = read.failover;
+            } else {
+                assert_eq!(*key, Key::Config, "nothing else is for REST to write");
+                cluster.config = read.config;
             }
             Ok(cluster.revision)
         })
