@@ -1,221 +1,23 @@
-//! The decision core: any view and memory give a decision, and what no decision may ask for.
+//! Views and memories of any kind, most of them possible.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
-use super::memory::{Backoff, SameHistory};
-use super::peers::{PeerAnswer, PeerPoll, PeerStatus};
-use super::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRole, Remedy, judge, switch_points};
-use super::view::{
+use super::super::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
+use super::super::memory::{Backoff, SameHistory};
+use super::super::peers::{PeerAnswer, PeerPoll, PeerStatus};
+use super::super::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRole, Remedy, switch_points};
+use super::super::view::{
     ActionKind, Control, DataDir, Facts, Finished, Lease, Outcome, OwnTags, Postgres, RecoveryDiff, RunningAction,
     Settings, Store, View,
 };
-use super::{CheckpointState, Decision, DemoteMode, Effect, Memory, RewindState, StartAs, decide};
-use crate::cluster::properties::{history, raw_key, rises};
+use super::super::{CheckpointState, Memory, RewindState};
+use crate::cluster::properties::{history, raw_key};
 use crate::cluster::{Cluster, MemberRole, PostgresState, RawKey, Revision};
 use crate::names::MemberName;
 use crate::properties::choices::Choices;
 use crate::time::{BootInstant, WallTime};
 use crate::wal::{Lsn, Timeline};
-
-/// A few decisions in a row, each with the memory of the one before (INV-S26).
-pub fn decisions(choices: &mut Choices<'_>) {
-    let mut memory = if choices.rarely(3) { any_memory(choices) } else { Memory::default() };
-    for _ in 0..4 {
-        let view = any_view(choices);
-        let (decision, next) = decide(&view, &memory);
-        let (again, next_again) = decide(&view.clone(), &memory.clone());
-        assert_eq!(decision, again, "INV-S26: the same input gives the same decision");
-        assert_eq!(next, next_again, "INV-S26: the same input is remembered in the same way");
-        assert_allowed(&view, &decision);
-        assert_kept(&view);
-        assert_kept(&next);
-        assert_kept(&decision);
-        memory = next;
-        if choices.is_exhausted() {
-            break;
-        }
-    }
-}
-
-/// What is kept to explain or replay a decision is the same when it is read again.
-fn assert_kept<T>(value: &T)
-where
-    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
-{
-    let text = serde_json::to_string(value).expect("it can be written");
-    let again: T = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    assert_eq!(again, *value);
-}
-
-/// What holds for each decision alone, whatever the view.
-fn assert_allowed(view: &View, decision: &Decision) {
-    let context = || format!("{decision:#?}\nin {view:#?}");
-    assert!(!decision.reason.rules().is_empty() && !decision.reason.to_string().is_empty(), "{}", context());
-    let epoch = match &view.lease {
-        Lease::Held { epoch, .. } => Some(*epoch),
-        Lease::None | Lease::NotOurs { .. } => None,
-    };
-    assert_eq!(decision.epoch, epoch, "INV-S28: {}", context());
-    if let Some(wake_at) = decision.wake_at {
-        assert!(wake_at > view.now || view.settings.loop_wait.is_zero(), "wakes in the past: {}", context());
-    }
-    if let Some(deadline) = view.lease.demote_at().filter(|deadline| *deadline > view.now) {
-        assert!(decision.wake_at.is_some_and(|wake_at| wake_at <= deadline), "CYC-22: {}", context());
-    }
-    let actions = decision.effects.iter().filter(|effect| is_action(effect)).count();
-    let ends_with_it = decision.effects.last().is_some_and(is_action);
-    assert!(actions == 0 || (actions == 1 && ends_with_it), "ASY-7, INV-S13: {}", context());
-    for effect in &decision.effects {
-        if let Err(rule) = allows(view, effect) {
-            panic!("{rule}: {}", context());
-        }
-    }
-}
-
-fn is_action(effect: &Effect) -> bool {
-    match effect {
-        Effect::Bootstrap
-        | Effect::Clone { .. }
-        | Effect::Start(_)
-        | Effect::Promote
-        | Effect::Demote { .. }
-        | Effect::StopImmediately
-        | Effect::RestartForUpstream { .. }
-        | Effect::CrashRecover
-        | Effect::CheckDivergence { .. }
-        | Effect::Rewind { .. }
-        | Effect::Checkpoint => true,
-        Effect::Acquire
-        | Effect::Adopt
-        | Effect::Release
-        | Effect::StoreSystemId { .. }
-        | Effect::StoreConfig
-        | Effect::RewriteFailover { .. }
-        | Effect::StoreHistory(_)
-        | Effect::ClearInitialize { .. }
-        | Effect::PollPeers(_)
-        | Effect::CancelAction
-        | Effect::ReloadUpstream { .. }
-        | Effect::ResumeReplay
-        | Effect::Exit { .. } => false,
-    }
-}
-
-/// Whether this effect may be decided in this view; if not, the rule that it breaks.
-fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
-    let cluster = match &view.store {
-        Store::Current(cluster) => Some(cluster),
-        Store::Lost { .. } => None,
-    };
-    let is_primary = view.postgres.is_primary();
-    let led_by_me = cluster.is_some_and(|cluster| cluster.is_led_by(&view.me));
-    let paused = view.settings.paused;
-    let require = |holds: bool, rule: &'static str| if holds { Ok(()) } else { Err(rule) };
-    let without_store = matches!(effect, Effect::Demote { mode: DemoteMode::Offline, .. } | Effect::CancelAction);
-    require(cluster.is_some() || without_store, "DCSF: without a store only the lease counts")?;
-    let not_me = |name: &MemberName, rule| require(*name != view.me, rule);
-    match effect {
-        Effect::Acquire => {
-            require(cluster.is_some_and(|cluster| cluster.is_unlocked()), "DCS-1: the key is free")?;
-            require(!view.settings.standby_cluster, "INV-S25: nobody leads a standby cluster")?;
-            require(!view.tags.nofailover || is_primary, "INV-S24: never by itself")
-        }
-        Effect::Promote => {
-            require(view.lease.is_safe(view.now), "INV-S3: with time left on the lease")?;
-            require(!view.settings.standby_cluster, "INV-S25: nobody is promoted in a standby cluster")
-        }
-        Effect::Start(StartAs::Primary) => {
-            require(view.lease.is_safe(view.now), "INV-S2: with time left on the lease")?;
-            require(!view.settings.standby_cluster, "INV-S25: nobody is a primary in a standby cluster")?;
-            require(!paused, "INV-S14: nothing is started in pause")
-        }
-        Effect::Release => {
-            require(!is_primary || paused, "INV-S12: whoever gives up the key does not accept writes")?;
-            require(led_by_me || view.lease.is_exclusive(view.now), "DCS-3: what is released is held")
-        }
-        Effect::Clone { source, wipe } => {
-            let allowed = view.settings.wipe_on_divergence || view.settings.wipe_on_rewind_failure;
-            require(*wipe || view.data_dir == DataDir::Empty, "INV-S11: an empty directory")?;
-            require(!wipe || allowed, "INV-S11: only with leave")?;
-            require(!paused, "INV-S14: nothing is copied in pause")?;
-            require(!led_by_me && !is_primary, "INV-S11: never by the owner, never under a primary")?;
-            not_me(source, "BOO-5: a copy of somebody else")
-        }
-        Effect::Bootstrap => {
-            require(view.data_dir == DataDir::Empty && !view.postgres.alive, "BOO-1: into an empty directory")?;
-            require(view.may_bootstrap && !view.tags.nofailover && !paused, "BOO-1: who may")?;
-            let is_new = |cluster: &Arc<Cluster>| cluster.is_unlocked() && cluster.initialize.system_id().is_none();
-            require(cluster.is_some_and(is_new), "BOO-1: no cluster yet")
-        }
-        Effect::StopImmediately => require(!paused, "INV-S14: nothing is stopped in pause"),
-        Effect::Demote { mode, upstream } => {
-            let by_request = *mode == DemoteMode::Graceful;
-            require(!paused || by_request, "INV-S14: nothing is stopped in pause")?;
-            require(upstream.as_ref() != Some(&view.me), "INV-S22: nobody follows itself")
-        }
-        Effect::Start(StartAs::Standby { upstream })
-        | Effect::ReloadUpstream { upstream }
-        | Effect::RestartForUpstream { upstream } => {
-            require(upstream.as_ref() != Some(&view.me), "INV-S22: nobody follows itself")
-        }
-        Effect::CheckDivergence { leader: source } => not_me(source, "RWD-3: compared with somebody else"),
-        Effect::Rewind { source } => {
-            not_me(source, "RWD-9: from somebody else")?;
-            let source = cluster.and_then(|cluster| cluster.members.get(source));
-            let is_ready = source.is_some_and(|member| {
-                member.role() == Some(MemberRole::Primary) && !member.lacks_checkpoint_after_promote()
-            });
-            require(is_ready, "INV-S21: from a primary that has made its checkpoint")
-        }
-        Effect::StoreHistory(history) => require(rises(history), "INV-S23: the timelines rise"),
-        Effect::StoreSystemId { .. } => {
-            let has_none = cluster.is_some_and(|cluster| cluster.initialize.system_id().is_none());
-            require(has_none, "INV-S10: a cluster keeps its system identifier")
-        }
-        Effect::PollPeers(members) => {
-            require(!members.is_empty() && !members.contains(&view.me), "PEER-1: others are asked")
-        }
-        Effect::Adopt
-        | Effect::StoreConfig
-        | Effect::RewriteFailover { .. }
-        | Effect::ClearInitialize { .. }
-        | Effect::CancelAction
-        | Effect::ResumeReplay
-        | Effect::CrashRecover
-        | Effect::Checkpoint
-        | Effect::Exit { .. } => Ok(()),
-    }
-}
-
-/// Where two histories part (RWD-5…7): a server that is farther than another one has not diverged less.
-pub fn divergence(choices: &mut Choices<'_>) {
-    let leader = history(choices);
-    let leader_timeline = leader.next_timeline();
-    let local_timeline = timeline(choices);
-    let lines_before = leader.lines.iter().filter(|line| line.timeline < local_timeline).cloned().collect::<Vec<_>>();
-    let others = history(choices);
-    let is_ours = choices.flag();
-    let local_history = choices.maybe(|_| switch_points(if is_ours { &lines_before } else { &others.lines }));
-    let at = |lsn: u64| DivergenceFacts::Known {
-        local: LocalPosition { timeline: local_timeline, lsn: Lsn(lsn), was: LocalRole::Standby },
-        local_history: local_history.clone(),
-        leader_timeline,
-        leader_history: switch_points(&leader.lines),
-    };
-    let (one, other) = (choices.number(), choices.number());
-    let (near, far) = (judge(&at(one.min(other))), judge(&at(one.max(other))));
-    assert!(near != super::rewind::Divergence::Diverged || near == far, "{near:?} at {one}, {far:?} at {other}");
-    let later = leader.lines.iter().filter(|line| line.timeline >= local_timeline);
-    let has_all = later.clone().all(|line| Lsn(one.min(other)) <= line.lsn);
-    if near == super::rewind::Divergence::SameHistory && local_timeline < leader_timeline {
-        assert!(later.count() > 0 && has_all, "RWD-5, RWD-6: the leader has what was replayed here");
-    }
-    if local_timeline > leader_timeline {
-        assert_eq!(near, super::rewind::Divergence::Diverged, "RWD-5: a timeline that the leader does not have");
-    }
-}
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const SYSTEM_ID: &str = "7710485511011361242";
@@ -248,7 +50,7 @@ fn lsn(choices: &mut Choices<'_>) -> Lsn {
     if choices.rarely(20) { Lsn(choices.number()) } else { Lsn(choices.one_of(&[1000, 1001, 999, 0, 5_000_000])) }
 }
 
-fn timeline(choices: &mut Choices<'_>) -> Timeline {
+pub(super) fn timeline(choices: &mut Choices<'_>) -> Timeline {
     let number = if choices.rarely(20) { u32::MAX } else { choices.one_of(&[1, 2, 3, 4]) };
     Timeline::new(number).unwrap_or(Timeline::FIRST)
 }
@@ -482,7 +284,7 @@ fn any_lease(choices: &mut Choices<'_>, ttl: Duration) -> Lease {
     }
 }
 
-fn any_view(choices: &mut Choices<'_>) -> View {
+pub(super) fn any_view(choices: &mut Choices<'_>) -> View {
     let settings = any_settings(choices);
     let store = match choices.rarely(8) {
         true => Store::Lost { error: choices.text() },
@@ -524,7 +326,7 @@ fn any_view(choices: &mut Choices<'_>) -> View {
     }
 }
 
-fn any_memory(choices: &mut Choices<'_>) -> Memory {
+pub(super) fn any_memory(choices: &mut Choices<'_>) -> Memory {
     let text = |_: &mut Choices<'_>| "it failed".to_owned();
     Memory {
         last_led: choices.maybe(|choices| Arc::new(any_cluster(choices))),
@@ -573,48 +375,5 @@ fn any_memory(choices: &mut Choices<'_>) -> Memory {
         refused_at: choices.maybe(instant),
         refused: choices.maybe(text),
         bootstrap_failed: choices.rarely(20).then(|| text(choices)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(crate::properties::repeatable(2000))]
-
-        #[test]
-        fn any_view_and_memory_give_a_decision_that_breaks_no_rule(bytes in vec(any::<u8>(), 0..900)) {
-            decisions(&mut Choices::new(&bytes));
-        }
-
-        #[test]
-        fn who_is_farther_has_not_diverged_less(bytes in vec(any::<u8>(), 0..120)) {
-            divergence(&mut Choices::new(&bytes));
-        }
-    }
-
-    /// The generator is worth something only if it comes to most decisions.
-    #[test]
-    fn generated_views_lead_to_most_decisions() {
-        let mut random = 1u64;
-        let mut next = || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (random >> 56) as u8
-        };
-        let mut seen: BTreeSet<&'static str> = BTreeSet::new();
-        for _ in 0..6000 {
-            let bytes: Vec<u8> = (0..700).map(|_| next()).collect();
-            let mut choices = Choices::new(&bytes);
-            let (memory, view) = (any_memory(&mut choices), any_view(&mut choices));
-            seen.insert(decide(&view, &memory).0.reason.name());
-            seen.insert(decide(&view, &Memory::default()).0.reason.name());
-        }
-        assert!(seen.len() > 70, "only {} of all reasons: {seen:?}", seen.len());
     }
 }
