@@ -31,7 +31,7 @@ const PROVEN_BY: &[(&str, &str, &str)] = &[
     ("DEM-5", "crates/core/src/decide/tests/down.rs", "a_stopped_server_waits_a_moment_for_its_successor"),
     ("DIR-11 IN-P9", "crates/postgres/src/instance.rs", "only_a_directory_without_content_is_empty"),
     ("FOL-14", "crates/postgres/src/recovery.rs", "targets_are_emptied_whatever_is_configured"),
-    ("HIS-2", "crates/core/src/decide/tests/leading.rs", "a_fresh_primary_checkpoints_and_writes_history"),
+    ("HIS-2", "crates/core/src/decide/tests/promoting.rs", "a_fresh_primary_checkpoints_and_writes_history"),
     ("INV-S23", "crates/core/src/decide/tests/held.rs", "a_history_is_written_once_even_when_a_timeline_was_skipped"),
     (
         "IN-C1 IN-C2 IN-C3 TIM-1",

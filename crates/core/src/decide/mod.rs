@@ -34,6 +34,8 @@ mod store_lost;
 mod system_id;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use crate::cluster::{Cluster, Initialize, PostgresState};

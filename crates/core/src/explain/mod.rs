@@ -18,6 +18,9 @@ pub mod ring;
 pub mod what_if;
 pub mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub use phases::{Change, Phases};
 pub use record::Step;
 pub use replay::replay;

@@ -3,10 +3,6 @@
 use super::rewind::ControlState;
 use super::*;
 
-fn ended(kind: ActionKind, outcome: Outcome) -> Vec<Finished> {
-    vec![Finished { kind, outcome }]
-}
-
 /// The local history file of a primary on `timeline`: where each earlier one ended.
 fn history(lines: &[(u32, u64)]) -> crate::cluster::History {
     let line = |(timeline, lsn): &(u32, u64)| crate::cluster::HistoryLine {

@@ -1,14 +1,6 @@
-//! The holder of the key, and a primary that is not.
+//! The holder of the key keeps it, and a primary that is not the holder.
 
 use super::*;
-
-fn demote(mode: DemoteMode) -> Effect {
-    Effect::Demote { mode, upstream: None }
-}
-
-fn action(kind: ActionKind, committed: bool) -> Option<RunningAction> {
-    Some(RunningAction { kind, since: at(90), committed, cancelled: false })
-}
 
 #[test]
 fn a_leader_keeps_leading_only_under_a_proven_lease() {
@@ -65,7 +57,7 @@ fn a_leader_keeps_leading_only_under_a_proven_lease() {
         ),
         (
             "the store is silent and stepping down is under way: once is enough",
-            View { store: lost(), lease: held(25), action: action(ActionKind::Demote, true), ..primary(led()) },
+            View { store: lost(), lease: held(25), action: action(ActionKind::Demote, 90, true), ..primary(led()) },
             none,
             "DCSF-7",
         ),
@@ -104,101 +96,6 @@ fn a_leader_keeps_leading_only_under_a_proven_lease() {
     ] {
         check(name, &view, &Memory::default(), effects, rule);
     }
-}
-
-#[test]
-fn a_replica_that_the_key_names_asks_for_a_living_primary_first() {
-    let named = |answers| View { poll: answers, ..replica(three(Some("a"), &[])) };
-    let ask = [Effect::PollPeers(["b".parse().unwrap(), "c".parse().unwrap()].into())];
-    let alive = PeerStatus { in_recovery: false, ..answer(0) };
-    for (name, view, effects, rule) in [
-        ("somebody wrote our name into it: asks the others", named(None), &ask[..], "RACE-3"),
-        ("a primary is alive: leaves the key alone", named(poll(&[("b", Some(alive)), ("c", None)])), &[], "RACE-5"),
-        ("no primary: proves it", named(poll(&[("b", Some(answer(1000))), ("c", None)])), &[Effect::Adopt], "DCS-E2"),
-        (
-            "in pause an operator knows what that was for",
-            View { settings: Settings { paused: true, ..settings() }, ..named(None) },
-            &[Effect::Adopt],
-            "DCS-E2",
-        ),
-    ] {
-        check(name, &view, &Memory::default(), effects, rule);
-    }
-}
-
-#[test]
-fn a_replica_that_somebodys_hand_made_leader_leads_only_if_its_rules_allow() {
-    let mut by_hand = three(Some("a"), &[]);
-    by_hand.leader.as_mut().unwrap().lease = LeaseId::default();
-    let named = |answers| View { poll: answers, ..replica(by_hand.clone()) };
-    let heard = |position| poll(&[("b", Some(answer(position))), ("c", None)]);
-    let alive = PeerStatus { in_recovery: false, ..answer(0) };
-    let nofailover = OwnTags { nofailover: true, ..OwnTags::default() };
-    let far_behind =
-        Postgres { facts: Some(Facts { position: Lsn(0), ..facts(true) }), ..postgres(MemberRole::Replica) };
-    let strict = Settings { maximum_lag_on_failover: 999, ..settings() };
-    let stopped = down(MemberRole::Replica, PostgresState::Stopped, rewind::ControlState::ShutDownInRecovery);
-    for (name, view, effects, rule) in [
-        ("nobody is fitter: proves it", named(heard(1000)), &[Effect::Adopt][..], "DCS-E2"),
-        ("a primary is alive: leaves the key alone", named(poll(&[("b", Some(alive)), ("c", None)])), &[], "RACE-5"),
-        ("another member is ahead: gives it up", named(heard(1001)), &[Effect::Release], "DCS-E2"),
-        (
-            "it lags: gives it up",
-            View { postgres: far_behind, settings: strict, ..named(heard(0)) },
-            &[Effect::Release],
-            "DCS-E2",
-        ),
-        ("tagged nofailover: gives it up", View { tags: nofailover, ..named(heard(0)) }, &[Effect::Release], "INV-S24"),
-        (
-            "its server is down: gives it up",
-            View { postgres: stopped, ..named(heard(0)) },
-            &[Effect::Release],
-            "DCS-E2",
-        ),
-    ] {
-        check(name, &view, &Memory::default(), effects, rule);
-    }
-    let crashed = down(MemberRole::Primary, PostgresState::Crashed, rewind::ControlState::Other);
-    let own = View { postgres: crashed, ..named(None) };
-    check("its own name over its own key, and a crash: proves it", &own, &Memory::default(), &[Effect::Adopt], "REC-1");
-}
-
-#[test]
-fn a_standby_that_the_key_names_asks_also_while_it_starts() {
-    let starting = Postgres { state: PostgresState::Starting, facts: None, ..postgres(MemberRole::Replica) };
-    let named = |answers| View { postgres: starting.clone(), poll: answers, ..replica(three(Some("a"), &[])) };
-    let ask = [Effect::PollPeers(["b".parse().unwrap(), "c".parse().unwrap()].into())];
-    let alive = PeerStatus { in_recovery: false, ..answer(0) };
-    check("asks first", &named(None), &Memory::default(), &ask, "RACE-5");
-    let answers = poll(&[("b", Some(alive)), ("c", None)]);
-    check("a primary is alive: leaves the key alone", &named(answers), &Memory::default(), &[], "RACE-5");
-}
-
-#[test]
-fn a_member_that_stopped_leading_owes_a_checkpoint_when_it_leads_again() {
-    let leads = Memory { checkpoint: CheckpointState::Done, ..Memory::default() };
-    let (_, follows) = decide(&replica(three(Some("b"), &[])), &leads);
-    // An operator promoted it by hand.
-    let promoted = Facts { checkpointed: false, timeline: Timeline::new(2), ..facts(false) };
-    let view = View {
-        postgres: Postgres { facts: Some(promoted), ..postgres(MemberRole::Primary) },
-        ..primary(three(Some("a"), &[]))
-    };
-    check("INV-S21", &view, &follows, &[Effect::Checkpoint], "RWD-15");
-}
-
-#[test]
-fn a_proof_is_not_asked_for_again_while_the_view_is_older_than_the_answer() {
-    let stopped = || View {
-        postgres: down(MemberRole::Demoted, PostgresState::Stopped, rewind::ControlState::ShutDown),
-        ..replica(three(Some("a"), &[]))
-    };
-    let memory = check("the key names us", &stopped(), &Memory::default(), &[Effect::Adopt], "REC-1");
-    let answered = View { lease: Lease::NotOurs { holder: None }, ..stopped() };
-    let memory = check("the store says no, the view still says yes", &answered, &memory, &[], "DCS-2");
-    let (decision, _) = decide(&answered, &memory);
-    assert_eq!(decision.wake_at, Some(at(101)), "in a while the key is asked for again: nothing else may wake us");
-    check("a while later", &View { now: at(101), ..answered }, &memory, &[Effect::Adopt], "REC-1");
 }
 
 #[test]
@@ -301,7 +198,8 @@ fn a_silent_store_wakes_the_cycle_when_the_lease_runs_out() {
         View { store: Store::Lost { error: "timeout".to_owned() }, lease: held(10), ..primary(three(Some("a"), &[])) };
     let (decision, _) = decide(&view, &Memory::default());
     assert_eq!(decision.wake_at, view.lease.demote_at());
-    let promoting = View { postgres: postgres(MemberRole::Replica), action: action(ActionKind::Promote, true), ..view };
+    let promoting =
+        View { postgres: postgres(MemberRole::Replica), action: action(ActionKind::Promote, 90, true), ..view };
     let (decision, _) = decide(&promoting, &Memory::default());
     assert_eq!(decision.wake_at, promoting.lease.demote_at(), "during a promotion too");
 }
@@ -334,62 +232,10 @@ fn a_primary_that_takes_too_long_to_start_leaves_it_to_others() {
 }
 
 #[test]
-fn the_winner_promotes_only_with_time_left() {
-    let led = || three(Some("a"), &[]);
-    for (name, view, effects, rule) in [
-        (
-            "a replica with the lease promotes",
-            View { lease: held(1), ..replica(led()) },
-            &[Effect::Promote][..],
-            "PRO-7",
-        ),
-        (
-            "the key was taken after the view was read: the proof counts",
-            View {
-                lease: Lease::Held { sent: at(99), ttl: Duration::from_secs(30), epoch: Revision(11) },
-                ..replica(three(None, &[]))
-            },
-            &[Effect::Promote],
-            "PRO-7",
-        ),
-        ("no time left: does not promote", View { lease: held(25), ..replica(led()) }, &[Effect::Adopt], "DCSF-6"),
-        (
-            "promote was issued and the server is still in recovery",
-            View { lease: held(1), postgres: postgres(MemberRole::Promoted), ..replica(led()) },
-            &[],
-            "PRO-5",
-        ),
-        (
-            "a standby cluster is never writable",
-            View { lease: held(1), settings: Settings { standby_cluster: true, ..settings() }, ..replica(led()) },
-            &[],
-            "INV-S25",
-        ),
-        (
-            "synchronous mode is active and its pre-promote step does not exist: gives the key up",
-            View {
-                lease: held(1),
-                settings: Settings { synchronous: true, ..settings() },
-                ..replica(three(Some("a"), &[("sync", r#"{"leader":"b","sync_standby":"a"}"#)]))
-            },
-            &[Effect::Release],
-            "PRO-6",
-        ),
-    ] {
-        check(name, &view, &Memory::default(), effects, rule);
-    }
-    let refused = Memory { refused: Some("exit code 1".to_owned()), ..Memory::default() };
-    let view = View { lease: held(1), ..replica(led()) };
-    let memory = check("the script refused: gives the key up", &view, &refused, &[Effect::Release], "PRO-3");
-    let view = View { poll: poll(&[("b", None), ("c", None)]), ..replica(three(None, &[])) };
-    check("and does not stand for a ttl", &view, &memory, &[], "HLT-1");
-}
-
-#[test]
 fn a_lost_lease_stops_whatever_would_become_writable() {
     let led_by_b = || three(Some("b"), &[]);
     let promoting = |committed| View {
-        action: action(ActionKind::Promote, committed),
+        action: action(ActionKind::Promote, 90, committed),
         postgres: postgres(if committed { MemberRole::Promoted } else { MemberRole::Replica }),
         ..replica(led_by_b())
     };
@@ -407,7 +253,7 @@ fn a_lost_lease_stops_whatever_would_become_writable() {
         (
             "while a primary is started after a crash",
             View {
-                action: action(ActionKind::Start, true),
+                action: action(ActionKind::Start, 90, true),
                 postgres: Postgres { state: PostgresState::Starting, facts: None, ..postgres(MemberRole::Primary) },
                 ..replica(led_by_b())
             },
@@ -471,7 +317,7 @@ fn a_lost_lease_stops_whatever_would_become_writable() {
             "the store falls silent while a cluster is created: nobody else can know it yet",
             View {
                 store: Store::Lost { error: "x".to_owned() },
-                action: action(ActionKind::Bootstrap, false),
+                action: action(ActionKind::Bootstrap, 90, false),
                 postgres: Postgres { facts: None, ..postgres(MemberRole::Primary) },
                 ..replica(cluster(&[]))
             },
@@ -480,7 +326,7 @@ fn a_lost_lease_stops_whatever_would_become_writable() {
         ),
         (
             "a clone goes on without a leader",
-            View { action: action(ActionKind::Clone, true), ..replica(led_by_b()) },
+            View { action: action(ActionKind::Clone, 90, true), ..replica(led_by_b()) },
             &[],
             "ASY-6",
         ),
@@ -493,137 +339,6 @@ fn a_lost_lease_stops_whatever_would_become_writable() {
     ] {
         check(name, &view, &Memory::default(), effects, rule);
     }
-}
-
-#[test]
-fn a_request_is_honoured_or_cleared_but_never_kept() {
-    let asked = |request: &str| primary(three(Some("a"), &[("failover", request)]));
-    let clear = [Effect::RewriteFailover { request: None, seen: Some(Revision(5)) }];
-    let fit = poll(&[("b", Some(answer(1000))), ("c", Some(answer(1000)))]);
-    let ask_b = [Effect::PollPeers(["b".parse().unwrap()].into())];
-    for (name, view, effects, rule) in [
-        ("asks the candidate first", asked(r#"{"leader":"a","member":"b"}"#), &ask_b[..], "FP-3"),
-        (
-            "steps down for a fit candidate",
-            View { poll: fit.clone(), ..asked(r#"{"leader":"a","member":"b"}"#) },
-            &[demote(DemoteMode::Graceful)],
-            "MAN-L7",
-        ),
-        (
-            "any fit member will do when none is named",
-            View { poll: fit.clone(), ..asked(r#"{"leader":"a"}"#) },
-            &[demote(DemoteMode::Graceful)],
-            "MAN-L7",
-        ),
-        (
-            "an unreachable candidate",
-            View { poll: poll(&[("b", None)]), ..asked(r#"{"leader":"a","member":"b"}"#) },
-            &clear,
-            "MAN-L8",
-        ),
-        (
-            "a candidate that lags too far",
-            View {
-                poll: poll(&[("b", Some(answer(1)))]),
-                ..primary(three(Some("a"), &[("failover", r#"{"member":"b"}"#), ("status", r#"{"optime":9000000}"#)]))
-            },
-            &clear,
-            "MAN-L8",
-        ),
-        (
-            "a candidate that never left the timeline before ours, however far it is there",
-            View {
-                postgres: Postgres {
-                    facts: Some(Facts { timeline: Timeline::new(2), ..facts(false) }),
-                    ..postgres(MemberRole::Primary)
-                },
-                poll: poll(&[("b", Some(answer(9_000_000)))]),
-                ..asked(r#"{"leader":"a","member":"b"}"#)
-            },
-            &clear,
-            "MAN-L8",
-        ),
-        ("another leader is named", asked(r#"{"leader":"c","member":"b"}"#), &clear, "MAN-L4"),
-        ("we are the candidate", asked(r#"{"member":"a"}"#), &clear, "MAN-L5"),
-        (
-            "no candidate in pause",
-            View { settings: Settings { paused: true, ..settings() }, ..asked(r#"{"leader":"a"}"#) },
-            &clear,
-            "MAN-L6",
-        ),
-        (
-            "a time without a zone",
-            asked(r#"{"leader":"a","member":"b","scheduled_at":"2030-01-01T00:00:00"}"#),
-            &clear,
-            "MAN-L9",
-        ),
-        (
-            "a time long past",
-            asked(r#"{"leader":"a","member":"b","scheduled_at":"2020-01-01T00:00:00+00:00"}"#),
-            &clear,
-            "MAN-L9",
-        ),
-        (
-            "a time far ahead: leads on",
-            asked(r#"{"leader":"a","member":"b","scheduled_at":"2099-01-01T00:00:00+00:00"}"#),
-            &[],
-            "OWN-3",
-        ),
-        (
-            "a time within one tick: waits for it",
-            // 1 800 000 000 is 2027-01-15T08:00:00Z
-            asked(r#"{"leader":"a","member":"b","scheduled_at":"2027-01-15T08:00:05+00:00"}"#),
-            &[],
-            "TIM-8",
-        ),
-    ] {
-        check(name, &view, &Memory::default(), effects, rule);
-    }
-}
-
-#[test]
-fn a_fresh_primary_checkpoints_and_writes_history() {
-    let due = Memory { checkpoint: CheckpointState::Due, ..Memory::default() };
-    let with = |facts: Facts| View {
-        postgres: Postgres { facts: Some(facts), ..postgres(MemberRole::Primary) },
-        ..primary(three(Some("a"), &[]))
-    };
-    let memory = check(
-        "the control file lags behind the promotion",
-        &with(Facts { checkpointed: false, ..facts(false) }),
-        &due,
-        &[Effect::Checkpoint],
-        "RWD-15",
-    );
-    assert_eq!(memory.checkpoint, CheckpointState::Running);
-    check("no checkpoint is due", &with(facts(false)), &due, &[], "OWN-3");
-    check(
-        "a restarted agent does not know of the promotion, the control file does",
-        &with(Facts { checkpointed: false, ..facts(false) }),
-        &Memory::default(),
-        &[Effect::Checkpoint],
-        "RWD-15",
-    );
-
-    let line = crate::cluster::HistoryLine {
-        timeline: Timeline::FIRST,
-        lsn: Lsn(900),
-        reason: "no recovery target specified".to_owned(),
-        timestamp: Some("2026-11-21T00:00:00+00:00".to_owned()),
-        new_leader: None,
-    };
-    let local = crate::cluster::History { lines: vec![line.clone()] };
-    let written = crate::cluster::History {
-        lines: vec![crate::cluster::HistoryLine { new_leader: Some("a".to_owned()), ..line }],
-    };
-    let second = Facts { timeline: Timeline::new(2), history: Some(local), ..facts(false) };
-    check(
-        "the store does not know the timeline yet",
-        &with(second),
-        &Memory::default(),
-        &[Effect::StoreHistory(written)],
-        "HIS-1",
-    );
 }
 
 #[test]
@@ -653,21 +368,4 @@ fn only_the_owner_restores_lost_keys() {
     check("config is garbage", &primary(cluster(&with_id)), &Memory::default(), &[Effect::StoreConfig], "CYC-8");
     let replica = replica(cluster(&[(record.as_str(), value.as_str()), ("leader", "b")]));
     check("a replica restores nothing", &replica, &Memory::default(), &[], "FOL-13");
-}
-
-#[test]
-fn a_refusal_that_is_known_late_gives_nothing_up_under_a_primary() {
-    let memory = Memory { refused: Some("the script said no".to_owned()), ..Memory::default() };
-    let (decision, next) = decide(&primary(three(Some("a"), &[])), &memory);
-    assert!(!decision.effects.contains(&Effect::Release), "INV-S12: {}", decision.reason);
-    assert_eq!(next.refused, None, "it is not kept for the next promotion either");
-}
-
-#[test]
-fn a_schedule_is_judged_by_a_tick_of_any_length() {
-    let request = r#"{"leader":"a","member":"b","scheduled_at":"2026-01-01T00:00:00Z"}"#;
-    let mut view = primary(three(Some("a"), &[("failover", request)]));
-    view.settings.loop_wait = Duration::MAX;
-    let (decision, _) = decide(&view, &Memory::default());
-    assert!(matches!(decision.reason, Reason::AsksWhetherFailoverPossible), "TIM-8: {}", decision.reason);
 }

@@ -1,28 +1,16 @@
-//! Decisions through the door that the agent uses: the order of the cycle, and rules that the tables beside the code
-//! do not name.
-
-#![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it")]
-
-mod base;
+//! The order of the cycle, and rules that belong to no single situation.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
 
-use pgward_core::cluster::{MemberRole, PostgresState, Revision};
-use pgward_core::decide::follow::upstream;
-use pgward_core::decide::memory::{Backoff, CheckpointState};
-use pgward_core::decide::peers::{Asked, Bound, Candidates, PeerStatus, failover_possible};
-use pgward_core::decide::rewind::ControlState;
-use pgward_core::decide::view::{
-    ActionKind, Control, DataDir, Lease, Outcome, OwnTags, Postgres, RecoveryDiff, Settings, Store, View,
-};
-use pgward_core::decide::{DemoteMode, Effect, Memory, RewindState, StartAs, decide};
-use pgward_core::names::MemberName;
-use pgward_core::time::WallTime;
-use pgward_core::wal::Lsn;
+use super::super::follow::upstream;
+use super::super::memory::Backoff;
+use super::super::peers::{Asked, Bound, Candidates, failover_possible};
+use super::super::rewind::ControlState;
+use super::*;
 
-use base::*;
+fn first_rule(view: &View, memory: &Memory) -> &'static str {
+    decide(view, memory).0.reason.rules()[0]
+}
 
 #[test]
 fn situations_are_looked_at_in_their_order() {
@@ -53,7 +41,7 @@ fn situations_are_looked_at_in_their_order() {
     view.data_dir = DataDir::Present { system_id: Some(SYSTEM_ID.to_owned()) };
     memory.start_error = None;
     assert_eq!(first_rule(&view, &memory), "REC-7", "CYC-15: then a server that is down");
-    view.postgres = running(MemberRole::Replica);
+    view.postgres = postgres(MemberRole::Replica);
     view.lease = Lease::None;
     view.store = Store::Current(Arc::new(three(None, &[])));
     assert_eq!(first_rule(&view, &memory), "PEER-1", "CYC-16: then a free key");
@@ -105,7 +93,7 @@ fn who_holds_the_key_is_what_was_proven() {
             "QRK-7: after promote was issued a lost key stops the server",
             View {
                 action: action(ActionKind::Promote, 99, true),
-                postgres: Postgres { role: MemberRole::Promoted, ..running(MemberRole::Replica) },
+                postgres: Postgres { role: MemberRole::Promoted, ..postgres(MemberRole::Replica) },
                 ..replica(three(Some("b"), &[]))
             },
             Some(vec![Effect::CancelAction, Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None }]),
@@ -131,7 +119,7 @@ fn a_primary_looks_again_when_its_lease_runs_out_whatever_was_decided() {
         (
             "CYC-21: the server does not answer",
             View {
-                postgres: Postgres { facts: None, ..running(MemberRole::Primary) },
+                postgres: Postgres { facts: None, ..postgres(MemberRole::Primary) },
                 ..primary(three(Some("a"), &[]))
             },
         ),
@@ -256,7 +244,7 @@ fn following_in_special_situations() {
     let led = || three(Some("b"), &[]);
     let no_address = r#"{"state":"running","role":"primary"}"#;
     let diff = |cluster| View {
-        postgres: Postgres { recovery: RecoveryDiff::Reload, ..running(MemberRole::Replica) },
+        postgres: Postgres { recovery: RecoveryDiff::Reload, ..postgres(MemberRole::Replica) },
         ..replica(cluster)
     };
     let stop = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };
@@ -516,7 +504,7 @@ fn a_leader_and_its_requests() {
             "MAN-L1, OWN-1: the candidate holds the key in maintenance mode and is promoted",
             View {
                 settings: paused(),
-                postgres: running(MemberRole::Replica),
+                postgres: postgres(MemberRole::Replica),
                 ..asked(r#"{"member":"a"}"#, settings())
             },
             vec![Effect::Promote],

@@ -1,27 +1,20 @@
 //! Decisions kept, taken again and tried ahead.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it")]
-
-#[path = "decisions/base.rs"]
-#[expect(dead_code, reason = "shared with the tables of decisions, which use all of it")]
-mod base;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgward_core::cluster::{Cluster, MemberRole};
-use pgward_core::decide::view::{ActionKind, Facts, Lease, Outcome, OwnTags, Postgres, Settings, Store, View};
-use pgward_core::decide::{Decision, Effect, Memory, Reason, decide};
-use pgward_core::explain::phases::Kind;
-use pgward_core::explain::replay::Difference;
-use pgward_core::explain::ring::{Noted, Ring};
-use pgward_core::explain::what_if::{Event, Live, Loss, Observed, Projection, Verdict, what_if};
-use pgward_core::explain::{Phases, Step, replay, words};
-use pgward_core::names::MemberName;
-use pgward_core::wal::{Lsn, Timeline};
-
-use base::*;
+use super::phases::Kind;
+use super::replay::Difference;
+use super::ring::{Noted, Ring};
+use super::what_if::{Event, Live, Loss, Observed, Projection, Verdict, what_if};
+use super::{Phases, Step, replay, words};
+use crate::cluster::{Cluster, MemberRole};
+use crate::decide::testing::*;
+use crate::decide::view::{ActionKind, Facts, Lease, Outcome, OwnTags, Postgres, Settings, Store, View};
+use crate::decide::{Decision, Effect, Memory, Reason, decide};
+use crate::names::MemberName;
+use crate::wal::{Lsn, Timeline};
 
 fn step(view: View) -> Step {
     let memory = Memory::default();
@@ -140,7 +133,7 @@ fn changed(mut live: Live, change: impl Fn(&mut View)) -> Live {
 
 /// A projection as lines: seconds, member, what.
 fn story(projection: &Projection) -> Vec<String> {
-    let line = |step: &pgward_core::explain::what_if::Step| {
+    let line = |step: &crate::explain::what_if::Step| {
         let what = match &step.event {
             Event::Lost => "lost".to_owned(),
             Event::CutOff => "cut off".to_owned(),
@@ -310,7 +303,7 @@ impl Look {
 }
 
 fn leads(second: u64) -> Lease {
-    Lease::Held { sent: at(100 + second), ttl: Duration::from_secs(30), epoch: pgward_core::cluster::Revision(11) }
+    Lease::Held { sent: at(100 + second), ttl: Duration::from_secs(30), epoch: crate::cluster::Revision(11) }
 }
 
 #[test]
@@ -335,7 +328,7 @@ fn the_phases_of_a_failover_are_measured() {
         move |view: &mut View| {
             view.lease = leads(25);
             let facts = Facts { position: Lsn(position), timeline: Timeline::new(2), ..facts(false) };
-            view.postgres = Postgres { facts: Some(facts), ..running(MemberRole::Primary) };
+            view.postgres = Postgres { facts: Some(facts), ..postgres(MemberRole::Primary) };
         }
     };
     look.cluster = cluster(1);
@@ -365,7 +358,7 @@ fn a_request_makes_it_a_switchover_and_a_primary_that_returns_no_change() {
     look.at_second(3, |view| *view = View { now: view.now, lease: leads(3), ..primary(three(Some("a"), &[])) });
     assert_eq!((look.phases.count(Kind::Failover), look.phases.count(Kind::Switchover)), (0, 1));
     look.cluster = three(None, &[]);
-    look.at_second(4, |view| view.postgres = running(MemberRole::Primary));
+    look.at_second(4, |view| view.postgres = postgres(MemberRole::Primary));
     look.at_second(5, |view| *view = View { now: view.now, lease: leads(5), ..primary(three(Some("a"), &[])) });
     assert_eq!(look.phases.changes().len(), 1);
 }
