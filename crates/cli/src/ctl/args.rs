@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::UsageError;
 use super::plan::Wishes;
 use super::sheet::Format;
 
@@ -53,6 +54,26 @@ pub(super) enum Command {
     History(HistoryArguments),
     /// Show the dynamic configuration
     ShowConfig(ClusterArguments),
+    /// Change the dynamic configuration: in an editor, by options or from a file
+    EditConfig(EditConfigArguments),
+    /// Turn maintenance mode on: nothing is promoted, stopped or started
+    Pause(SwitchArguments),
+    /// Turn maintenance mode off
+    Resume(SwitchArguments),
+    /// Make members read their configuration files again
+    Reload(ReloadArguments),
+    /// Restart PostgreSQL on members, now or later
+    Restart(RestartArguments),
+    /// Copy replicas anew from the leader
+    Reinit(ReinitArguments),
+    /// Take scheduled restarts or a scheduled switchover back
+    Flush(FlushArguments),
+    /// Remove a cluster from the store, or a member that is gone for good
+    Remove(RemoveArguments),
+    /// Make a cluster the standby of another one
+    DemoteCluster(DemoteClusterArguments),
+    /// Make a standby cluster a cluster of its own
+    PromoteCluster(PromoteClusterArguments),
     /// Print the address of a member for psql and other libpq programs
     Dsn(DsnArguments),
     /// Show the version of this command, and of the members of a cluster
@@ -192,6 +213,198 @@ pub(super) struct ClusterArguments {
     pub(super) group: Group,
 }
 
+/// `edit-config`.
+#[derive(Debug, Args)]
+pub(super) struct EditConfigArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// Do not show what changes
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Set a value; null removes it
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// Set a parameter of PostgreSQL; null removes it
+    #[arg(short, long, value_name = "PARAMETER=VALUE")]
+    pub(super) pg: Vec<String>,
+    /// Merge a file into the configuration; - for the standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) apply: Option<PathBuf>,
+    /// Replace the configuration by a file; - for the standard input
+    #[arg(long, value_name = "FILE")]
+    pub(super) replace: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// `pause` and `resume`.
+#[derive(Debug, Args)]
+pub(super) struct SwitchArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// Wait until every member knows
+    #[arg(long)]
+    pub(super) wait: bool,
+}
+
+/// `reload`.
+#[derive(Debug, Args)]
+pub(super) struct ReloadArguments {
+    /// The cluster and its members; all members when none is named
+    #[arg(value_name = "CLUSTER MEMBER")]
+    pub(super) words: Vec<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// Only members with this role
+    #[arg(short, long, value_enum, default_value = "any")]
+    pub(super) role: WantedRole,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// `restart`.
+#[derive(Debug, Args)]
+pub(super) struct RestartArguments {
+    /// The cluster and its members; all members when none is named
+    #[arg(value_name = "CLUSTER MEMBER")]
+    pub(super) words: Vec<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// Only members with this role
+    #[arg(short, long, value_enum, default_value = "any")]
+    pub(super) role: WantedRole,
+    /// Only one of them, by chance
+    #[arg(long)]
+    pub(super) any: bool,
+    /// When, in ISO 8601; `now` for at once
+    #[arg(long, value_name = "TIME")]
+    pub(super) scheduled: Option<String>,
+    /// Only when the server is older than this version
+    #[arg(long, value_name = "VERSION")]
+    pub(super) pg_version: Option<String>,
+    /// Only when a parameter waits for a restart
+    #[arg(long)]
+    pub(super) pending: bool,
+    /// How long the restart may take before the leadership is given away
+    #[arg(long, value_name = "TIME")]
+    pub(super) timeout: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// `reinit`.
+#[derive(Debug, Args)]
+pub(super) struct ReinitArguments {
+    /// The cluster and its members
+    #[arg(value_name = "CLUSTER MEMBER")]
+    pub(super) words: Vec<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// Wait until the copies are complete
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Copy the leader, even when another member offers itself
+    #[arg(long)]
+    pub(super) from_leader: bool,
+    /// Do not ask, and cancel what is under way
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// `flush`.
+#[derive(Debug, Args)]
+pub(super) struct FlushArguments {
+    /// The cluster, its members, and at last `restart` or `switchover`
+    #[arg(required = true, value_name = "CLUSTER MEMBER WHAT")]
+    words: Vec<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// Only members with this role
+    #[arg(short, long, value_enum, default_value = "any")]
+    pub(super) role: WantedRole,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// What `flush` takes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// Scheduled restarts of members.
+    Restart,
+    /// The scheduled switchover of the cluster.
+    Switchover,
+}
+
+impl FlushArguments {
+    /// The words before the last one, and what the last one says.
+    ///
+    /// # Errors
+    /// When it says neither.
+    pub(super) fn split(&self) -> Result<(Vec<String>, Flushed), UsageError> {
+        let what = match self.words.last().map(String::as_str) {
+            Some("restart") => Flushed::Restart,
+            Some("switchover") => Flushed::Switchover,
+            Some(_) | None => {
+                return Err(UsageError("flush ends with what to take back: restart or switchover".to_owned()));
+            }
+        };
+        Ok((self.words[..self.words.len() - 1].to_vec(), what))
+    }
+}
+
+/// `remove`.
+#[derive(Debug, Args)]
+pub(super) struct RemoveArguments {
+    /// The cluster
+    pub(super) cluster: String,
+    /// A stopped member, to remove only it
+    pub(super) member: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) format: Format,
+}
+
+/// `demote-cluster`.
+#[derive(Debug, Args)]
+pub(super) struct DemoteClusterArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    /// The host or hosts to follow
+    #[arg(long)]
+    pub(super) host: Option<String>,
+    /// The port to follow
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// The command that fetches WAL from an archive
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) restore_command: Option<String>,
+    /// The replication slot to use there
+    #[arg(long, value_name = "NAME")]
+    pub(super) primary_slot_name: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+/// `promote-cluster`.
+#[derive(Debug, Args)]
+pub(super) struct PromoteClusterArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
 /// `dsn`.
 #[derive(Debug, Args)]
 pub(super) struct DsnArguments {
@@ -295,6 +508,20 @@ pub(super) enum WantedRole {
     Standby,
     /// Any member.
     Any,
+}
+
+impl WantedRole {
+    /// As it is typed.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            WantedRole::Leader => "leader",
+            WantedRole::Primary => "primary",
+            WantedRole::StandbyLeader => "standby-leader",
+            WantedRole::Replica => "replica",
+            WantedRole::Standby => "standby",
+            WantedRole::Any => "any",
+        }
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -23,7 +23,8 @@ pub(super) fn print(cluster: &Cluster, role: Option<WantedRole>, name: Option<&s
     }
 }
 
-fn has_role(cluster: &Cluster, member: &Member, role: WantedRole) -> bool {
+/// True for a member with this role, by the leader key first and by what it says of itself second.
+pub(super) fn has_role(cluster: &Cluster, member: &Member, role: WantedRole) -> bool {
     let leads = cluster.is_led_by(&member.name);
     match role {
         WantedRole::Leader => leads,

@@ -7,18 +7,24 @@
 mod args;
 mod dcs_url;
 mod dsn;
+mod edit_config;
+mod editor;
 mod explain;
 mod history;
 mod members;
 mod move_leader;
+mod operate;
 mod outside;
 mod plan;
 mod python;
+mod remove;
 mod report;
 mod schedule;
 mod settings;
 mod sheet;
+mod switches;
 mod table;
+mod target;
 mod terminal;
 mod version;
 mod view;
@@ -44,20 +50,7 @@ use self::world::{ClusterName, World};
 use self::yaml::Layout;
 
 /// Commands of patronictl 4.1 that this version does not have yet.
-const NOT_YET: [&str; 12] = [
-    "demote-cluster",
-    "edit-config",
-    "flush",
-    "pause",
-    "promote-cluster",
-    "query",
-    "reinit",
-    "reload",
-    "remove",
-    "restart",
-    "resume",
-    "scaffold",
-];
+const NOT_YET: [&str; 2] = ["query", "scaffold"];
 
 /// The exit code of a command line that makes no sense.
 const USAGE: u8 = 2;
@@ -160,6 +153,34 @@ async fn execute(command: Command, world: &impl World, terminal: &mut impl Termi
                 }
                 None => Ok(()),
             }
+        }
+        Command::EditConfig(wanted) => {
+            let group = wanted.group.group.or_else(|| world.configured_group());
+            let name = cluster_name(wanted.cluster.clone(), group, world)?;
+            edit_config::edit_config(&wanted, &name, world, terminal).await
+        }
+        Command::Pause(wanted) => {
+            let group = wanted.group.group.or_else(|| world.configured_group());
+            let name = cluster_name(wanted.cluster.clone(), group, world)?;
+            switches::set_pause(true, &wanted, &name, world, terminal).await
+        }
+        Command::Resume(wanted) => {
+            let group = wanted.group.group.or_else(|| world.configured_group());
+            let name = cluster_name(wanted.cluster.clone(), group, world)?;
+            switches::set_pause(false, &wanted, &name, world, terminal).await
+        }
+        Command::Reload(wanted) => operate::reload(wanted, world, terminal).await,
+        Command::Restart(wanted) => operate::restart(wanted, world, terminal).await,
+        Command::Reinit(wanted) => operate::reinit(wanted, world, terminal).await,
+        Command::Flush(wanted) => operate::flush(wanted, world, terminal).await,
+        Command::Remove(wanted) => remove::remove(wanted, world, terminal).await,
+        Command::DemoteCluster(wanted) => {
+            let name = cluster_name(wanted.cluster.clone(), None, world)?;
+            switches::demote_cluster(&wanted, &name, world, terminal).await
+        }
+        Command::PromoteCluster(wanted) => {
+            let name = cluster_name(wanted.cluster, None, world)?;
+            switches::promote_cluster(wanted.force, &name, world, terminal).await
         }
         Command::Dsn(wanted) => {
             let cluster = world.read(&cluster_name(wanted.cluster, wanted.group.group, world)?).await?;

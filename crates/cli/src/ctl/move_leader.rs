@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgward_core::cluster::Cluster;
+use pgward_store::{Condition, Key};
 use serde_json::Value;
 
 use super::members::{self, Extra, Named};
@@ -59,7 +60,7 @@ async fn send(plan: &Plan, cluster: &Cluster, world: &impl World) -> Result<Answ
         return Err(NoAnswer::Unsent(anyhow::anyhow!("member {} has published no api_url", plan.receiver)));
     };
     let post = async |path: &str| {
-        world.call(&endpoint(api_url, path), Request::Post(plan.body()), server_patience(cluster) + PATIENCE).await
+        world.call(&endpoint(api_url, path), Request::post(plan.body()), server_patience(cluster) + PATIENCE).await
     };
     match plan.action {
         Action::Failover => post("/failover").await,
@@ -102,5 +103,6 @@ async fn write_instead(
     }
     let stamp = schedule::stamp(&world.now());
     terminal.print(&format!("{stamp} Could not {} using Patroni api, falling back to DCS\n", plan.action))?;
-    world.request_failover(name, &plan.stored()).await
+    world.write(name, &Key::Failover, &plan.stored().to_value(), Condition::Always).await?;
+    Ok(())
 }

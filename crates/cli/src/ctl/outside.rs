@@ -1,19 +1,19 @@
 //! The real world: etcd, HTTP and the clock.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use http::Method;
 use jiff::Zoned;
 use pgward_agent::http::HttpClient;
-use pgward_core::cluster::{Cluster, FailoverRequest};
+use pgward_core::cluster::Cluster;
 use pgward_core::config::EtcdConfig;
-use pgward_store::{Condition, EtcdOptions, EtcdStore, Key, Store, prefix_of};
+use pgward_store::{Condition, EtcdOptions, EtcdStore, Key, Store, StoreError, prefix_of};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::args::Global;
+use super::editor;
 use super::schedule;
 use super::settings::Settings;
 use super::terminal::{Console, Terminal};
@@ -85,22 +85,51 @@ impl World for Outside {
     }
 
     async fn call(&self, url: &str, request: Request, timeout: Duration) -> Result<Answer, NoAnswer> {
-        let (method, body) = match request {
-            Request::Get => (Method::GET, None),
-            Request::Post(body) => (Method::POST, Some(body)),
-        };
-        match self.http.request(method, url, body.as_ref(), timeout).await {
+        match self.http.request(request.method, url, request.body.as_ref(), timeout).await {
             Ok(response) => Ok(Answer { status: response.status, body: response.text() }),
             Err(error) if error.is_unsent() => Err(NoAnswer::Unsent(error.into())),
             Err(error) => Err(NoAnswer::Lost(error.into())),
         }
     }
 
-    async fn request_failover(&self, name: &ClusterName, request: &FailoverRequest) -> anyhow::Result<()> {
+    async fn write(&self, name: &ClusterName, key: &Key, value: &str, condition: Condition) -> anyhow::Result<bool> {
         let (store, _guard) = self.store(name)?;
-        let written = store.write(&Key::Failover, &request.to_value(), Condition::Always, None, self.timeout).await;
-        written.with_context(|| format!("cannot write the request to etcd at {}", self.endpoints()))?;
+        match store.write(key, value, condition, None, self.timeout).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict { .. }) => Ok(false),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot write {} to etcd at {}", key.suffix(), self.endpoints()))
+            }
+        }
+    }
+
+    async fn delete(&self, name: &ClusterName, key: &Key) -> anyhow::Result<()> {
+        let (store, _guard) = self.store(name)?;
+        let deleted = store.delete(key, Condition::Always, self.timeout).await;
+        deleted.with_context(|| format!("cannot remove {} from etcd at {}", key.suffix(), self.endpoints()))?;
         Ok(())
+    }
+
+    async fn delete_cluster(&self, name: &ClusterName) -> anyhow::Result<()> {
+        let (store, _guard) = self.store(name)?;
+        let deleted = store.delete_cluster(self.timeout).await;
+        deleted.with_context(|| format!("cannot remove {} from etcd at {}", name.scope, self.endpoints()))?;
+        Ok(())
+    }
+
+    fn read_text(&self, path: &Path) -> anyhow::Result<String> {
+        if path == Path::new("-") {
+            return std::io::read_to_string(std::io::stdin()).context("cannot read the standard input");
+        }
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    fn edit(&self, text: &str, name: &ClusterName) -> anyhow::Result<String> {
+        editor::edit(text, &name.scope)
+    }
+
+    async fn sleep(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
     }
 }
 

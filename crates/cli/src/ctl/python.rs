@@ -6,7 +6,8 @@ pub(super) fn list(names: &[String]) -> String {
     format!("[{}]", quoted.join(", "))
 }
 
-fn quoted(text: &str) -> String {
+/// A text as Python prints it.
+pub(super) fn quoted(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
     let mut result = String::from(quote);
     for character in text.chars() {

@@ -63,6 +63,16 @@ pub(super) fn prompt(terminal: &mut impl Terminal, question: &str, default: &str
     Ok(if answer.is_empty() { default.to_owned() } else { answer })
 }
 
+/// Asks for a text that has no default.
+pub(super) fn prompt_bare(terminal: &mut impl Terminal, question: &str) -> anyhow::Result<String> {
+    loop {
+        let answer = answer(terminal, &format!("{question}: "))?;
+        if !answer.is_empty() {
+            return Ok(answer);
+        }
+    }
+}
+
 /// Asks until the answer is yes or no; an empty one means no.
 pub(super) fn confirm(terminal: &mut impl Terminal, question: &str) -> anyhow::Result<bool> {
     loop {

@@ -4,18 +4,22 @@
 //! printed, prompts included, and its exit code.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
+use http::Method;
 use jiff::Zoned;
-use pgward_core::cluster::{Cluster, FailoverRequest, LeaseId, RawKey, Revision};
+use pgward_core::cluster::{Cluster, LeaseId, RawKey, Revision};
+use pgward_store::{Condition, Key};
 
 use super::args::Arguments;
 use super::terminal::script::Script;
 use super::world::{Answer, ClusterName, NoAnswer, Request, World};
 use super::{conclude, execute};
+
+mod changing;
 
 /// Moments of a recorded cluster: stage to key to value.
 fn stages() -> BTreeMap<String, BTreeMap<String, String>> {
@@ -67,13 +71,17 @@ struct Recorded {
     requests: Mutex<Vec<String>>,
     /// What a GET of any member answers.
     status: Option<&'static str>,
+    /// What a file or the standard input holds, or an editor saves in place of its `{}`.
+    text: &'static str,
+    /// Conditional writes lose against others.
+    loses: bool,
 }
 
 impl Recorded {
     fn new(case: Case, now: &str) -> Recorded {
         let now = format!("{now}+00:00[UTC]").parse().unwrap_or_else(|error| panic!("{now}: {error}"));
         let reads = Mutex::new([case.before].into());
-        Recorded { case, now, reads, requests: Mutex::default(), status: None }
+        Recorded { case, now, reads, requests: Mutex::default(), status: None, text: "{}", loses: false }
     }
 
     fn note(&self, request: String) {
@@ -127,25 +135,42 @@ impl World for Recorded {
 
     async fn call(&self, url: &str, request: Request, _timeout: Duration) -> Result<Answer, NoAnswer> {
         let unreachable = || NoAnswer::Unsent(anyhow::anyhow!("cannot connect to {url}"));
-        match request {
-            Request::Get => {
-                let body = self.status.ok_or_else(unreachable)?.to_owned();
-                Ok(Answer { status: 200, body })
-            }
-            Request::Post(body) => {
-                self.note(format!("POST {url} {body}"));
-                match self.case.post.ok_or_else(unreachable)? {
-                    (0, problem) => Err(NoAnswer::Lost(anyhow::anyhow!("{problem}"))),
-                    (status, body) => Ok(Answer { status, body: body.to_owned() }),
-                }
-            }
+        if request.method == Method::GET {
+            let body = self.status.ok_or_else(unreachable)?.to_owned();
+            return Ok(Answer { status: 200, body });
+        }
+        let body = request.body.map(|body| format!(" {body}")).unwrap_or_default();
+        self.note(format!("{} {url}{body}", request.method));
+        match self.case.post.ok_or_else(unreachable)? {
+            (0, problem) => Err(NoAnswer::Lost(anyhow::anyhow!("{problem}"))),
+            (status, body) => Ok(Answer { status, body: body.to_owned() }),
         }
     }
 
-    async fn request_failover(&self, name: &ClusterName, request: &FailoverRequest) -> anyhow::Result<()> {
-        self.note(format!("{}: {}", name.scope, request.to_value()));
+    async fn write(&self, name: &ClusterName, key: &Key, value: &str, condition: Condition) -> anyhow::Result<bool> {
+        self.note(format!("{} {}: {value}", name.scope, key.suffix()));
+        Ok(!self.loses || condition == Condition::Always)
+    }
+
+    async fn delete(&self, name: &ClusterName, key: &Key) -> anyhow::Result<()> {
+        self.note(format!("{} {} deleted", name.scope, key.suffix()));
         Ok(())
     }
+
+    async fn delete_cluster(&self, name: &ClusterName) -> anyhow::Result<()> {
+        self.note(format!("{} deleted", name.scope));
+        Ok(())
+    }
+
+    fn read_text(&self, _path: &Path) -> anyhow::Result<String> {
+        Ok(self.text.to_owned())
+    }
+
+    fn edit(&self, text: &str, _name: &ClusterName) -> anyhow::Result<String> {
+        Ok(self.text.replace("{}", text))
+    }
+
+    async fn sleep(&self, _pause: Duration) {}
 }
 
 /// Runs a command line and returns everything that it printed, and its exit code, as the recordings have it.
@@ -412,7 +437,7 @@ fn an_old_member_is_asked_at_its_other_endpoint() {
 #[test]
 fn a_leader_that_cannot_be_reached_is_moved_through_the_store() {
     let (tail, requests) = switchover("--candidate pg2", None);
-    assert_eq!(requests.last().unwrap(), r#"demo: {"leader":"pg1","member":"pg2"}"#);
+    assert_eq!(requests.last().unwrap(), r#"demo failover: {"leader":"pg1","member":"pg2"}"#);
     let line = "2026-11-21 05:06:35.42013 Could not switchover using Patroni api, falling back to DCS\n+ Cluster: demo";
     assert!(tail.contains(line) && tail.ends_with("[exit 0]\n"), "{tail}");
 }
@@ -420,7 +445,7 @@ fn a_leader_that_cannot_be_reached_is_moved_through_the_store() {
 #[test]
 fn a_lost_answer_is_not_asked_for_again_when_the_leader_has_moved() {
     let (_, requests) = switchover("", Some((0, "the connection broke")));
-    assert_eq!(requests.last().unwrap(), r#"demo: {"leader":"pg1"}"#, "the leader has not moved");
+    assert_eq!(requests.last().unwrap(), r#"demo failover: {"leader":"pg1"}"#, "the leader has not moved");
 
     let after = at("08-right-after-switchover");
     let case = Case { after, post: Some((0, "the connection broke")), ..Case::of("", at(STEADY)) };
@@ -446,7 +471,7 @@ fn garbage_in_the_leader_key_is_no_leader_to_hand_over() {
 #[test]
 fn commands_of_later_versions_and_unknown_ones_are_usage_errors() {
     for (command, line) in [
-        ("patronictl restart demo pg1 --force", "Error: 'restart' is not available in this version of pgward"),
+        ("patronictl query demo -c x", "Error: 'query' is not available in this version of pgward"),
         ("patronictl explode", "Error: No such command 'explode'. See --help"),
     ] {
         let world = Recorded::new(Case::of("", at(STEADY)), "2026-11-21 05:06:00");

@@ -41,7 +41,7 @@ pub(super) async fn of_members(
 
 async fn ask(member: &Member, world: &impl World) -> anyhow::Result<String> {
     let api_url = member.api_url().ok_or_else(|| anyhow::anyhow!("the member has published no api_url"))?;
-    let answer = world.call(api_url, Request::Get, MEMBER_TIMEOUT).await;
+    let answer = world.call(api_url, Request::get(), MEMBER_TIMEOUT).await;
     // A status document comes with 200 or 503, depending on the role.
     let Answer { body, .. } = answer.map_err(|no_answer| match no_answer {
         NoAnswer::Unsent(error) | NoAnswer::Lost(error) => error,

@@ -1,12 +1,15 @@
 //! What the commands need from outside: the store, the members' REST API and the time.
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use jiff::Zoned;
-use pgward_core::cluster::{Cluster, FailoverRequest};
+use pgward_core::cluster::Cluster;
+use pgward_store::{Condition, Key};
+use serde_json::Value;
 
 /// An answer of a member's REST API.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,11 +40,33 @@ impl NoAnswer {
 
 /// A request to a member's REST API.
 #[derive(Clone, Debug)]
-pub(super) enum Request {
-    /// GET.
-    Get,
-    /// POST with a JSON body.
-    Post(serde_json::Value),
+pub(super) struct Request {
+    /// What to do.
+    pub(super) method: Method,
+    /// A JSON document, where the method takes one.
+    pub(super) body: Option<Value>,
+}
+
+impl Request {
+    /// Reads.
+    pub(super) fn get() -> Request {
+        Request { method: Method::GET, body: None }
+    }
+
+    /// Starts something.
+    pub(super) fn post(body: Value) -> Request {
+        Request { method: Method::POST, body: Some(body) }
+    }
+
+    /// Changes something.
+    pub(super) fn patch(body: Value) -> Request {
+        Request { method: Method::PATCH, body: Some(body) }
+    }
+
+    /// Takes something back.
+    pub(super) fn delete() -> Request {
+        Request { method: Method::DELETE, body: None }
+    }
 }
 
 /// Which cluster a command is about.
@@ -69,12 +94,24 @@ pub(super) trait World {
     fn read(&self, name: &ClusterName) -> impl Future<Output = anyhow::Result<Arc<Cluster>>>;
     /// Asks a member.
     fn call(&self, url: &str, request: Request, timeout: Duration) -> impl Future<Output = Result<Answer, NoAnswer>>;
-    /// Writes a request for a switchover or failover to the store.
-    fn request_failover(
+    /// Writes a key of the store. False when the condition does not hold: somebody else was faster.
+    fn write(
         &self,
         name: &ClusterName,
-        request: &FailoverRequest,
-    ) -> impl Future<Output = anyhow::Result<()>>;
+        key: &Key,
+        value: &str,
+        condition: Condition,
+    ) -> impl Future<Output = anyhow::Result<bool>>;
+    /// Removes a key of the store; one that does not exist is fine.
+    fn delete(&self, name: &ClusterName, key: &Key) -> impl Future<Output = anyhow::Result<()>>;
+    /// Removes everything that the store has about a cluster.
+    fn delete_cluster(&self, name: &ClusterName) -> impl Future<Output = anyhow::Result<()>>;
+    /// Reads a file, or the standard input for `-`.
+    fn read_text(&self, path: &Path) -> anyhow::Result<String>;
+    /// Lets the person edit a text, and returns what is saved.
+    fn edit(&self, text: &str, name: &ClusterName) -> anyhow::Result<String>;
+    /// Waits.
+    fn sleep(&self, pause: Duration) -> impl Future<Output = ()>;
 }
 
 /// The URL of another endpoint of the member that published `api_url`.

@@ -44,3 +44,4 @@ pub use patch::patch;
 pub use secret::Secret;
 pub use tags::Tags;
 pub(crate) use tags::{is_nofailover, is_nostream};
+pub use yaml::read_value;

@@ -88,7 +88,7 @@ pub(in crate::ctl) async fn hear(name: &ClusterName, inputs: Inputs, world: &imp
 /// What the member of the configuration file saw last of the store.
 async fn seen_by_own_member(world: &impl World) -> Option<Arc<Cluster>> {
     let url = endpoint(&world.own_api_url()?, Inputs::LeaveOut.path());
-    let answer = world.call(&url, Request::Get, MEMBER_TIMEOUT).await.ok()?;
+    let answer = world.call(&url, Request::get(), MEMBER_TIMEOUT).await.ok()?;
     let document: Document = serde_json::from_str(&answer.body).ok()?;
     let latest = document.latest?;
     let memory = memory_of(latest.memory);
@@ -102,7 +102,7 @@ async fn ask(member: &Member, inputs: Inputs, world: &impl World) -> Said {
     let Some(api_url) = member.api_url() else {
         return Said::Silent("it has published no api_url".to_owned());
     };
-    match world.call(&endpoint(api_url, inputs.path()), Request::Get, MEMBER_TIMEOUT).await {
+    match world.call(&endpoint(api_url, inputs.path()), Request::get(), MEMBER_TIMEOUT).await {
         Ok(Answer { body, .. }) => match serde_json::from_str(&body) {
             Ok(document) => Said::Explained(Box::new(document)),
             Err(_) => Said::StatusOnly(status(member, &body)),

@@ -6,13 +6,14 @@
 //! be read.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use jiff::Zoned;
-use pgward_core::cluster::{Cluster, FailoverRequest, LeaseId, RawKey, Revision};
+use pgward_core::cluster::{Cluster, LeaseId, RawKey, Revision};
+use pgward_store::{Condition, Key};
 use serde_json::Value;
 
 use crate::ctl::args::Arguments;
@@ -108,9 +109,27 @@ impl World for Scene {
         }
     }
 
-    async fn request_failover(&self, _name: &ClusterName, _request: &FailoverRequest) -> anyhow::Result<()> {
+    async fn write(&self, _: &ClusterName, _: &Key, _: &str, _: Condition) -> anyhow::Result<bool> {
         panic!("nothing is touched")
     }
+
+    async fn delete(&self, _: &ClusterName, _: &Key) -> anyhow::Result<()> {
+        panic!("nothing is touched")
+    }
+
+    async fn delete_cluster(&self, _: &ClusterName) -> anyhow::Result<()> {
+        panic!("nothing is touched")
+    }
+
+    fn read_text(&self, path: &Path) -> anyhow::Result<String> {
+        panic!("nothing is read from {}", path.display())
+    }
+
+    fn edit(&self, _: &str, _: &ClusterName) -> anyhow::Result<String> {
+        panic!("nothing is edited")
+    }
+
+    async fn sleep(&self, _: Duration) {}
 }
 
 fn transcript(command: &str, scene: &Scene) -> String {

@@ -46,7 +46,7 @@ pub(super) async fn report(
     let mut items = items(&heard, &now);
     for (member, record) in &heard.cluster.members {
         let Some(api_url) = record.api_url() else { continue };
-        if let Ok(answer) = world.call(&endpoint(api_url, "/metrics"), Request::Get, METRICS_TIMEOUT).await {
+        if let Ok(answer) = world.call(&endpoint(api_url, "/metrics"), Request::get(), METRICS_TIMEOUT).await {
             items.push(Item { path: format!("members/{member}/metrics.txt"), content: answer.body });
         }
     }

@@ -117,6 +117,14 @@ pub(super) fn parse(name: &str, text: &str, warnings: &mut Vec<Finding>) -> Resu
     Ok(builder.root.unwrap_or(empty))
 }
 
+/// Reads one document as a value: what PyYAML's `safe_load` makes of it.
+///
+/// # Errors
+/// The first thing that makes the text not one YAML document, with `name` and the line.
+pub fn read_value(name: &str, text: &str) -> Result<Value, Box<Finding>> {
+    Ok(parse(name, text, &mut Vec::new())?.to_value())
+}
+
 /// A finished node with what bounds need to know about it.
 #[derive(Clone)]
 struct Built {
