@@ -41,7 +41,7 @@ mod waldump;
 mod wipe;
 
 pub use bootstrap::{InitdbOptions, RoleKind};
-pub use client::{ConnectOptions, Connection, Ready, Row};
+pub use client::{Answer, Column, ConnectOptions, Connection, Ready, Row};
 pub use clone::{BasebackupOptions, CloneProgress, Replace};
 pub use command::{ToolOutput, split_words};
 pub use config::ServerConfig;

@@ -70,6 +70,8 @@ pub(super) enum Command {
     Flush(FlushArguments),
     /// Remove a cluster from the store, or a member that is gone for good
     Remove(RemoveArguments),
+    /// Run SQL on a member
+    Query(QueryArguments),
     /// Make a cluster the standby of another one
     DemoteCluster(DemoteClusterArguments),
     /// Make a standby cluster a cluster of its own
@@ -371,6 +373,43 @@ pub(super) struct RemoveArguments {
     pub(super) group: Group,
     #[arg(short, long, value_enum, default_value_t)]
     pub(super) format: Format,
+}
+
+/// `query`.
+#[derive(Debug, Args)]
+pub(super) struct QueryArguments {
+    /// The cluster; the configured one when left out
+    pub(super) cluster: Option<String>,
+    #[command(flatten)]
+    pub(super) group: Group,
+    /// The statement
+    #[arg(short, long, value_name = "SQL")]
+    pub(super) command: Option<String>,
+    /// A file with the statement; - for the standard input
+    #[arg(short, long)]
+    pub(super) file: Option<PathBuf>,
+    /// The role of the member [default: leader]
+    #[arg(short, long, value_enum)]
+    pub(super) role: Option<WantedRole>,
+    /// The member
+    #[arg(short, long, value_name = "MEMBER")]
+    pub(super) member: Option<String>,
+    /// The database
+    #[arg(short, long)]
+    pub(super) dbname: Option<String>,
+    /// The user
+    #[arg(short = 'U', long)]
+    pub(super) username: Option<String>,
+    /// Ask for the password
+    #[arg(long)]
+    pub(super) password: bool,
+    #[arg(long, value_enum, default_value = "tsv")]
+    pub(super) format: Format,
+    /// What stands between the columns of tsv
+    #[arg(long, default_value = "\t")]
+    pub(super) delimiter: String,
+    #[command(flatten)]
+    pub(super) watch: Watch,
 }
 
 /// `demote-cluster`.

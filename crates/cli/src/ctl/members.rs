@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::schedule;
 use super::sheet::{Column, EmptyCells, Format, Sheet};
-use super::table::Align;
 use super::view::{self, Role};
 use super::yaml::Layout;
 
@@ -123,7 +122,7 @@ fn sheet(named: Named<'_>, extra: Extra, shape: Shape) -> Sheet {
 }
 
 fn lag_column(name: &'static str) -> Column {
-    Column { name, title: "Lag", align: Align::Right }
+    Column { title: "Lag".into(), ..Column::right(name) }
 }
 
 fn labels(named: Named<'_>) -> Vec<Value> {

@@ -17,11 +17,13 @@ mod operate;
 mod outside;
 mod plan;
 mod python;
+mod query;
 mod remove;
 mod report;
 mod schedule;
 mod settings;
 mod sheet;
+mod sql;
 mod switches;
 mod table;
 mod target;
@@ -48,9 +50,6 @@ use self::plan::{Action, Dialogue, Wishes};
 use self::terminal::{Aborted, Console, Terminal};
 use self::world::{ClusterName, World};
 use self::yaml::Layout;
-
-/// Commands of patronictl 4.1 that this version does not have yet.
-const NOT_YET: [&str; 2] = ["query", "scaffold"];
 
 /// The exit code of a command line that makes no sense.
 const USAGE: u8 = 2;
@@ -174,6 +173,10 @@ async fn execute(command: Command, world: &impl World, terminal: &mut impl Termi
         Command::Reinit(wanted) => operate::reinit(wanted, world, terminal).await,
         Command::Flush(wanted) => operate::flush(wanted, world, terminal).await,
         Command::Remove(wanted) => remove::remove(wanted, world, terminal).await,
+        Command::Query(wanted) => {
+            let name = cluster_name(wanted.cluster.clone(), wanted.group.group, world)?;
+            query::query(&wanted, &name, world, terminal).await
+        }
         Command::DemoteCluster(wanted) => {
             let name = cluster_name(wanted.cluster.clone(), None, world)?;
             switches::demote_cluster(&wanted, &name, world, terminal).await
@@ -206,11 +209,7 @@ async fn execute(command: Command, world: &impl World, terminal: &mut impl Termi
         }
         Command::Other(words) => {
             let word = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
-            let problem = match NOT_YET.contains(&word.as_str()) {
-                true => format!("'{word}' is not available in this version of pgward"),
-                false => format!("No such command '{word}'. See --help"),
-            };
-            Err(UsageError(problem).into())
+            Err(UsageError(format!("No such command '{word}'. See --help")).into())
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use jiff::Zoned;
 use pgward_agent::http::HttpClient;
-use pgward_core::cluster::Cluster;
+use pgward_core::cluster::{Cluster, Member};
 use pgward_core::config::EtcdConfig;
 use pgward_store::{Condition, EtcdOptions, EtcdStore, Key, Store, StoreError, prefix_of};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -16,8 +16,9 @@ use super::args::Global;
 use super::editor;
 use super::schedule;
 use super::settings::Settings;
+use super::sql;
 use super::terminal::{Console, Terminal};
-use super::world::{Answer, ClusterName, NoAnswer, Request, World};
+use super::world::{Answer, ClusterName, Login, NoAnswer, QueryFailed, Request, World};
 
 /// Connects where the configuration says.
 pub(super) struct Outside {
@@ -115,6 +116,16 @@ impl World for Outside {
         let deleted = store.delete_cluster(self.timeout).await;
         deleted.with_context(|| format!("cannot remove {} from etcd at {}", name.scope, self.endpoints()))?;
         Ok(())
+    }
+
+    async fn query(
+        &self,
+        member: &Member,
+        login: &Login,
+        recovers: Option<bool>,
+        sql: &str,
+    ) -> Result<Vec<pgward_postgres::Answer>, QueryFailed> {
+        sql::run(member, login, recovers, sql).await
     }
 
     fn read_text(&self, path: &Path) -> anyhow::Result<String> {

@@ -1,5 +1,7 @@
 //! Rows with named columns, and the formats in which they are printed.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::table::{self, Align};
@@ -21,12 +23,12 @@ pub(super) enum Format {
 }
 
 /// One column.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Column {
     /// Its name in data formats.
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     /// Its name above a table.
-    pub(super) title: &'static str,
+    pub(super) title: Cow<'static, str>,
     /// On which side the cells stand in a table.
     pub(super) align: Align,
 }
@@ -34,12 +36,12 @@ pub(super) struct Column {
 impl Column {
     /// A column with one name everywhere, its cells on the left.
     pub(super) const fn left(name: &'static str) -> Column {
-        Column { name, title: name, align: Align::Left }
+        Column { name: Cow::Borrowed(name), title: Cow::Borrowed(name), align: Align::Left }
     }
 
     /// A column with one name everywhere, its cells on the right.
     pub(super) const fn right(name: &'static str) -> Column {
-        Column { name, title: name, align: Align::Right }
+        Column { name: Cow::Borrowed(name), title: Cow::Borrowed(name), align: Align::Right }
     }
 }
 
@@ -68,7 +70,7 @@ impl Sheet {
     pub(super) fn print(&self, format: Format, title: Option<&str>) -> String {
         match format {
             Format::Pretty => self.table(title, Layout::Block),
-            Format::Tsv => self.tsv(),
+            Format::Tsv => self.separated("\t"),
             Format::Json => pgward_core::json::spaced(&self.objects()) + "\n",
             Format::Yaml => yaml::write(&self.objects(), Layout::Block) + "\n",
         }
@@ -76,18 +78,19 @@ impl Sheet {
 
     /// Prints a table, with `tags` as the layout of cells that hold a map.
     pub(super) fn table(&self, title: Option<&str>, tags: Layout) -> String {
-        let header: Vec<(&str, Align)> = self.columns.iter().map(|column| (column.title, column.align)).collect();
+        let header: Vec<(&str, Align)> = self.columns.iter().map(|column| (&*column.title, column.align)).collect();
         let rows: Vec<Vec<String>> =
             self.rows.iter().map(|row| row.iter().map(|cell| text(cell, tags)).collect()).collect();
         table::draw(title, &header, &rows) + "\n"
     }
 
-    fn tsv(&self) -> String {
-        let names: Vec<&str> = self.columns.iter().map(|column| column.name).collect();
-        let mut lines = names.join("\t") + "\n";
+    /// Prints a header line and rows, with `delimiter` between the cells.
+    pub(super) fn separated(&self, delimiter: &str) -> String {
+        let names: Vec<&str> = self.columns.iter().map(|column| &*column.name).collect();
+        let mut lines = names.join(delimiter) + "\n";
         for row in &self.rows {
             let cells: Vec<String> = row.iter().map(|cell| text(cell, Layout::Flow)).collect();
-            lines.push_str(&cells.join("\t"));
+            lines.push_str(&cells.join(delimiter));
             lines.push('\n');
         }
         lines
@@ -95,7 +98,7 @@ impl Sheet {
 
     fn objects(&self) -> Value {
         let object = |row: &Vec<Value>| {
-            let cells = self.columns.iter().zip(row).map(|(column, cell)| (column.name.to_owned(), cell.clone()));
+            let cells = self.columns.iter().zip(row).map(|(column, cell)| (column.name.to_string(), cell.clone()));
             let keep = |cell: &Value| self.empty_cells == EmptyCells::Keep || *cell != "";
             Value::Object(cells.filter(|(_, cell)| keep(cell)).collect::<Map<_, _>>())
         };

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, Write};
 
 use anyhow::Context;
+use rustix::termios;
 
 /// The dialogue was ended by the person: end of input at a prompt.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(super) trait Terminal {
     fn warn(&mut self, line: &str);
     /// Writes the prompt and reads one line, without its line break. `None` at the end of the input.
     fn ask(&mut self, prompt: &str) -> io::Result<Option<String>>;
+    /// As [`Terminal::ask`], without showing what is typed.
+    fn ask_hidden(&mut self, prompt: &str) -> io::Result<Option<String>>;
     /// True when the output is a screen that can be cleared.
     fn is_screen(&self) -> bool;
 }
@@ -50,6 +53,18 @@ impl Terminal for Console {
         }
         let line = String::from_utf8_lossy(&line);
         Ok(Some(line.trim_end_matches(['\n', '\r']).to_owned()))
+    }
+
+    fn ask_hidden(&mut self, prompt: &str) -> io::Result<Option<String>> {
+        let input = io::stdin();
+        let Ok(shown) = termios::tcgetattr(&input) else { return self.ask(prompt) }; // No terminal: nothing is shown.
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(termios::LocalModes::ECHO);
+        termios::tcsetattr(&input, termios::OptionalActions::Now, &hidden)?;
+        let answer = self.ask(prompt);
+        termios::tcsetattr(&input, termios::OptionalActions::Now, &shown)?;
+        self.print("\n")?;
+        answer
     }
 
     fn is_screen(&self) -> bool {
@@ -82,6 +97,12 @@ pub(super) fn confirm(terminal: &mut impl Terminal, question: &str) -> anyhow::R
             _ => terminal.print("Error: invalid input\n")?,
         }
     }
+}
+
+/// Asks for a password.
+pub(super) fn hidden(terminal: &mut impl Terminal, question: &str) -> anyhow::Result<String> {
+    let answer = terminal.ask_hidden(&format!("{question}: ")).context("cannot read the answer")?;
+    answer.ok_or_else(|| Aborted.into())
 }
 
 fn answer(terminal: &mut impl Terminal, prompt: &str) -> anyhow::Result<String> {
@@ -124,6 +145,10 @@ pub(super) mod script {
         fn ask(&mut self, prompt: &str) -> io::Result<Option<String>> {
             self.transcript.push_str(prompt);
             Ok(self.answers.pop_front())
+        }
+
+        fn ask_hidden(&mut self, prompt: &str) -> io::Result<Option<String>> {
+            self.ask(prompt)
         }
 
         fn is_screen(&self) -> bool {

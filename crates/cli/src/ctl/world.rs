@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::Method;
 use jiff::Zoned;
-use pgward_core::cluster::Cluster;
+use pgward_core::cluster::{Cluster, Member};
 use pgward_store::{Condition, Key};
 use serde_json::Value;
 
@@ -69,6 +69,29 @@ impl Request {
     }
 }
 
+/// As whom SQL is run. What is left out is taken from the variables of libpq (PostgreSQL manual, section 34.15).
+#[derive(Clone, Debug, Default)]
+pub(super) struct Login {
+    /// The user.
+    pub(super) user: Option<String>,
+    /// The database.
+    pub(super) database: Option<String>,
+    /// The password.
+    pub(super) password: Option<String>,
+}
+
+/// Why SQL was not run.
+#[derive(Debug)]
+pub(super) enum QueryFailed {
+    /// The member cannot be reached, or is not of the kind that was asked for.
+    NotConnected(String),
+    /// The server refused the statement.
+    Refused {
+        /// Its SQLSTATE.
+        code: String,
+    },
+}
+
 /// Which cluster a command is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClusterName {
@@ -106,6 +129,14 @@ pub(super) trait World {
     fn delete(&self, name: &ClusterName, key: &Key) -> impl Future<Output = anyhow::Result<()>>;
     /// Removes everything that the store has about a cluster.
     fn delete_cluster(&self, name: &ClusterName) -> impl Future<Output = anyhow::Result<()>>;
+    /// Runs SQL on a member; `recovers` says whether it has to be a standby (true) or a primary (false).
+    fn query(
+        &self,
+        member: &Member,
+        login: &Login,
+        recovers: Option<bool>,
+        sql: &str,
+    ) -> impl Future<Output = Result<Vec<pgward_postgres::Answer>, QueryFailed>>;
     /// Reads a file, or the standard input for `-`.
     fn read_text(&self, path: &Path) -> anyhow::Result<String>;
     /// Lets the person edit a text, and returns what is saved.

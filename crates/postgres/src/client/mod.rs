@@ -21,7 +21,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::conninfo::ConnInfo;
 use crate::error::SqlError;
 use tls::SslMode;
-use wire::{Stream, Wire, columns, server_error};
+use wire::{Stream, Wire, columns, described, server_error};
 
 /// How to behave on a connection.
 #[derive(Clone, Debug)]
@@ -81,6 +81,24 @@ pub struct Connection {
 /// A row as text, column by column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row(Vec<Option<Bytes>>);
+
+/// A column of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The object identifier of its type, as in `pg_type`.
+    pub type_oid: u32,
+}
+
+/// The answer to one statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Its columns; none for a statement without rows.
+    pub columns: Vec<Column>,
+    /// Its rows.
+    pub rows: Vec<Row>,
+}
 
 impl Row {
     /// The text of a column; `None` for NULL, for a column that does not exist, and for what is not UTF-8.
@@ -171,6 +189,14 @@ impl Connection {
     /// # Errors
     /// As [`Connection::query`].
     pub async fn query_sets(&mut self, sql: &str) -> Result<Vec<Vec<Row>>, SqlError> {
+        Ok(self.answers(sql).await?.into_iter().map(|answer| answer.rows).collect())
+    }
+
+    /// Runs several statements in one round trip and returns their answers, statement by statement.
+    ///
+    /// # Errors
+    /// As [`Connection::query`].
+    pub async fn answers(&mut self, sql: &str) -> Result<Vec<Answer>, SqlError> {
         let Some(limit) = self.statement_timeout.map(|timeout| timeout + ANSWER_MARGIN) else {
             return self.exchange(sql).await;
         };
@@ -180,7 +206,7 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, sql: &str) -> Result<Vec<Vec<Row>>, SqlError> {
+    async fn exchange(&mut self, sql: &str) -> Result<Vec<Answer>, SqlError> {
         if self.busy {
             return Err(self.wire.unreachable(io::ErrorKind::NotConnected.into()));
         }
@@ -188,8 +214,8 @@ impl Connection {
         frontend::query(sql, &mut message).map_err(|error| self.wire.broken(error.to_string()))?;
         self.busy = true;
         self.wire.send(&message).await?;
-        let mut sets = Vec::new();
-        let mut rows = Vec::new();
+        let mut answers = Vec::new();
+        let mut answer = Answer::default();
         let mut failure = None;
         loop {
             let message = match (self.wire.receive().await, failure) {
@@ -203,16 +229,20 @@ impl Connection {
             };
             match message.tag {
                 b'D' => match columns(message.body) {
-                    Some(columns) => rows.push(Row(columns)),
+                    Some(columns) => answer.rows.push(Row(columns)),
                     None => return Err(self.wire.broken("a row of impossible length")),
                 },
-                b'C' | b'I' => sets.push(std::mem::take(&mut rows)),
+                b'T' => match described(message.body) {
+                    Some(columns) => answer.columns = columns,
+                    None => return Err(self.wire.broken("a description of columns that is cut")),
+                },
+                b'C' | b'I' => answers.push(std::mem::take(&mut answer)),
                 b'E' => failure = failure.or_else(|| Some(server_error(&message.body))),
                 b'Z' => {
                     self.busy = false;
-                    return failure.map_or(Ok(sets), Err);
+                    return failure.map_or(Ok(answers), Err);
                 }
-                b'T' | b'N' | b'S' | b'A' => {}
+                b'N' | b'S' | b'A' => {}
                 other => return Err(self.wire.broken(format!("an unexpected message {:?}", char::from(other)))),
             }
         }

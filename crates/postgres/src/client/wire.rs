@@ -5,6 +5,7 @@ use std::io;
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::Column;
 use crate::error::SqlError;
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -118,6 +119,23 @@ pub(super) fn columns(mut body: Bytes) -> Option<Vec<Option<Bytes>>> {
     Some(columns)
 }
 
+/// The columns of a `RowDescription`.
+pub(super) fn described(mut body: Bytes) -> Option<Vec<Column>> {
+    let count = body.try_get_u16().ok()?;
+    let mut columns = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        let end = body.iter().position(|byte| *byte == 0)?;
+        let name = String::from_utf8_lossy(&body.split_to(end)).into_owned();
+        body.advance(1);
+        // Table and attribute, then the type, then its length, modifier and format.
+        let (_table, _attribute) = (body.try_get_u32().ok()?, body.try_get_u16().ok()?);
+        let type_oid = body.try_get_u32().ok()?;
+        body.try_get_u64().ok()?;
+        columns.push(Column { name, type_oid });
+    }
+    Some(columns)
+}
+
 /// The NUL-terminated texts of a body.
 pub(super) fn texts(body: &[u8]) -> impl Iterator<Item = &str> {
     body.split(|byte| *byte == 0).filter_map(|text| std::str::from_utf8(text).ok()).filter(|text| !text.is_empty())
@@ -175,6 +193,10 @@ pub(crate) mod properties {
 
     /// The body of any message is a row, an error and texts, or is refused; a row holds no more than its message.
     pub(crate) fn bodies(body: &[u8]) {
+        if let Some(columns) = described(Bytes::copy_from_slice(body)) {
+            // Each takes a name's end and 18 bytes.
+            assert!(columns.len() * 19 < body.len());
+        }
         if let Some(row) = columns(Bytes::copy_from_slice(body)) {
             let bytes: usize = row.iter().flatten().map(Bytes::len).sum();
             assert!(2 + 4 * row.len() + bytes <= body.len(), "{row:?} out of {body:?}");

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use jiff::Zoned;
-use pgward_core::cluster::{Cluster, LeaseId, RawKey, Revision};
+use pgward_core::cluster::{Cluster, LeaseId, Member, RawKey, Revision};
 use pgward_store::{Condition, Key};
 use serde_json::Value;
 
 use crate::ctl::args::Arguments;
 use crate::ctl::terminal::script::Script;
-use crate::ctl::world::{Answer, ClusterName, NoAnswer, Request, World};
+use crate::ctl::world::{Answer, ClusterName, Login, NoAnswer, QueryFailed, Request, World};
 use crate::ctl::{conclude, execute};
 
 fn folder() -> PathBuf {
@@ -119,6 +119,16 @@ impl World for Scene {
 
     async fn delete_cluster(&self, _: &ClusterName) -> anyhow::Result<()> {
         panic!("nothing is touched")
+    }
+
+    async fn query(
+        &self,
+        _: &Member,
+        _: &Login,
+        _: Option<bool>,
+        _: &str,
+    ) -> Result<Vec<pgward_postgres::Answer>, QueryFailed> {
+        panic!("nothing is asked")
     }
 
     fn read_text(&self, path: &Path) -> anyhow::Result<String> {

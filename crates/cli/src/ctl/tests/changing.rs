@@ -335,3 +335,38 @@ fn a_cluster_is_demoted_and_promoted_as_a_whole() {
     assert!(found.ends_with("Error: Aborted cluster demotion\n[exit 1]\n"), "{found}");
     assert_eq!(requests.len(), 0);
 }
+
+#[test]
+fn a_query_is_refused_and_asks_the_member_that_was_chosen() {
+    for (golden, requests) in
+        [("18-query-both", 0), ("18-query-nothing", 0), ("18-query-no-such-member", 0), ("18-query-sql-error", 1)]
+    {
+        let want = super::golden(golden);
+        let (command, words) = words_of(&want);
+        let case = Case::of("", at(STEADY));
+        let world = Recorded::new(case, "2026-11-21 05:21:07");
+        let found = transcript_of(command, &words, &[], &world);
+        assert_eq!(found.trim_end(), want.trim_end(), "{golden}");
+        assert_eq!(world.requests().len(), requests, "{golden}");
+    }
+    for (options, request) in [
+        (&["-r", "replica"][..], "pg2 None None Some(true) select 1"),
+        (&["-r", "primary", "-U", "me"], "pg1 Some(\"me\") None Some(false) select 1"),
+        (&["-m", "pg3", "-d", "db"], "pg3 None Some(\"db\") None select 1"),
+        (&[], "pg1 None None None select 1"),
+    ] {
+        let world = Recorded::new(Case::of("", at(STEADY)), "2026-11-21 05:06:00");
+        let words = [&["patronictl", "query", "demo", "-c", "select 1"], options].concat();
+        transcript_of("", &words, &[], &world);
+        assert_eq!(world.requests(), [request]);
+    }
+}
+
+/// The command line of a recording, whose SQL was one word to the shell.
+fn words_of(text: &str) -> (&str, Vec<&str>) {
+    let command = text.lines().next().and_then(|line| line.strip_prefix("$ ")).unwrap();
+    let (options, sql) = command.split_once(" -c ").map_or((command, None), |(options, sql)| (options, Some(sql)));
+    let mut words: Vec<&str> = options.split_whitespace().collect();
+    words.extend(sql.into_iter().flat_map(|sql| ["-c", sql]));
+    (command, words)
+}
