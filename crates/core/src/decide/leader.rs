@@ -36,7 +36,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
             return Reason::ReleasesInPause.with([Effect::Release]); // OWN-2, PAU-4
         }
     }
-    if let Some(decision) = manual::as_leader(view, cluster) {
+    if let Some(decision) = manual::as_leader(view, cluster, memory) {
         return decision; // OWN-3
     }
     if view.settings.standby_cluster {

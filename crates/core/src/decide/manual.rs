@@ -6,29 +6,31 @@ use std::time::Duration;
 use crate::cluster::{Cluster, FailoverRequest};
 use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
+use crate::time::BootInstant;
 
 use super::effect::{Decision, DemoteMode, Effect};
 use super::memory::Memory;
-use super::peers::{self, Asked, Bound, Candidates, failover_possible, request};
-use super::race::{LagCheck, Standing, everybody, living_primary, stand};
+use super::peers::{self, Asked, Bound, Candidates, PeerAnswer, failover_possible, request};
+use super::race::{LagCheck, Standing, everybody, is_ahead, living_primary, stand};
 use super::reason::Reason;
 use super::view::View;
 
 /// MAN-L1…9: what a leader with a fresh lease does about a request. `None`: nothing.
-pub(super) fn as_leader(view: &View, cluster: &Cluster) -> Option<Decision> {
+pub(super) fn as_leader(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision> {
     let versioned = cluster.failover.as_ref()?;
     let request = &versioned.value;
     let paused = view.settings.paused;
     if paused && !view.postgres.is_primary() {
         return None; // MAN-L1
     }
-    let clear = |why: &str| {
-        if leaves_out(Mutant::RequestNotCleared) {
-            return None;
-        }
+    let clear_for = |reason: Reason| {
         let effect = Effect::RewriteFailover { request: None, seen: Some(versioned.revision) };
-        Some(Reason::ClearsRequest { why: why.to_owned() }.with([effect]))
+        (!leaves_out(Mutant::RequestNotCleared)).then(|| reason.with([effect]))
     };
+    let clear = |why: &str| clear_for(Reason::ClearsRequest { why: why.to_owned() });
+    if memory.request_done == Some(versioned.revision) {
+        return clear_for(Reason::RequestFulfilled); // Whoever should have cleared it got no answer.
+    }
     if let Some(at) = &request.scheduled_at {
         if paused {
             return None; // MAN-L3
@@ -57,6 +59,7 @@ pub(super) fn as_leader(view: &View, cluster: &Cluster) -> Option<Decision> {
         Asked::Known(true) => {
             let candidate = request.candidate.as_ref().map_or("any member".to_owned(), ToString::to_string);
             let demote = Effect::Demote { mode: DemoteMode::Graceful, upstream: None };
+            memory.steps_down_for = Some(versioned.revision);
             Some(Reason::StepsDown { candidate }.with([demote])) // MAN-L7
         }
         Asked::Known(false) => clear("no member that it allows can take over"), // MAN-L8
@@ -89,7 +92,7 @@ pub(super) fn without_leader(view: &View, cluster: &Cluster, memory: &Memory) ->
             match peers::answers(view, &asked) {
                 Asked::Ask(_) => return Some(Standing::Ask(ask_all(view, cluster, memory))),
                 Asked::Known(answers) => {
-                    if answers.iter().any(|(_, status)| !status.is_limited()) {
+                    if answers.iter().any(|(_, status)| !status.is_limited()) && !has_waited(view, memory, 1) {
                         // MAN-N4: it is there and fit: let it win.
                         return Some(Standing::No(Reason::YieldsToCandidate { candidate: candidate.clone() }));
                     }
@@ -108,8 +111,8 @@ fn without_candidate(view: &View, cluster: &Cluster, memory: &Memory, request: &
         // MAN-N7: the member that stepped down comes back only when nobody else can lead.
         return match failover_possible(view, cluster, Bound::Lag, Candidates::ExceptRequested) {
             Asked::Ask(_) => Standing::Ask(ask_all(view, cluster, memory)),
-            Asked::Known(true) => Standing::No(Reason::YieldsAfterSwitchover),
-            Asked::Known(false) => match stand(view, cluster, memory, &everybody(cluster, memory), LagCheck::Off) {
+            Asked::Known(true) if !has_waited(view, memory, 2) => Standing::No(Reason::YieldsAfterSwitchover),
+            Asked::Known(_) => match stand(view, cluster, memory, &rivals(view, cluster, memory), LagCheck::Off) {
                 Standing::Yes(_) => Standing::Yes(Reason::ReturnsAfterSwitchover),
                 other @ (Standing::No(_) | Standing::Ask(_)) => other,
             },
@@ -121,11 +124,38 @@ fn without_candidate(view: &View, cluster: &Cluster, memory: &Memory, request: &
         Asked::Known(Some(member)) => return Standing::No(Reason::PrimaryAlive { member }),
         Asked::Known(None) => {}
     }
-    let mut members = everybody(cluster, memory);
+    let mut members = rivals(view, cluster, memory);
     if let Some(leader) = &request.leader {
         members.remove(leader);
     }
     stand(view, cluster, memory, &members, LagCheck::Off) // MAN-N8
+}
+
+/// MAN-N4: a candidate that has not taken the key in time cannot, whatever it answers: the store may be out of its reach.
+/// From then on it counts only where it has more WAL than this member.
+fn rivals(view: &View, cluster: &Cluster, memory: &Memory) -> BTreeSet<MemberName> {
+    let mut members = everybody(cluster, memory);
+    let candidate = request(cluster).and_then(|request| request.candidate.as_ref());
+    if let (Some(candidate), true, Some(poll)) = (candidate, has_waited(view, memory, 1), &view.poll)
+        && let Some(PeerAnswer::Status(status)) = poll.answers.get(candidate)
+        && !is_ahead(view, status)
+    {
+        members.remove(candidate);
+    }
+    members
+}
+
+/// True when somebody has had `leases` times `ttl` to fulfil the request. First the candidate, then everybody but the
+/// member that stepped down.
+fn has_waited(view: &View, memory: &Memory, leases: u32) -> bool {
+    memory.yields.is_some_and(|(_, since)| view.now.since(since) >= view.settings.ttl.saturating_mul(leases))
+}
+
+/// When [`has_waited`] changes its answer next.
+pub(super) fn patience_ends(view: &View, memory: &Memory) -> Option<BootInstant> {
+    let (_, since) = memory.yields?;
+    let ends = [1, 2].map(|leases| since + view.settings.ttl.saturating_mul(leases));
+    ends.into_iter().find(|end| *end > view.now)
 }
 
 /// Everybody at once, so that one round of questions answers whatever is asked next.

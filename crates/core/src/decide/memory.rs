@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Revision};
+use crate::cluster::{Cluster, MemberRole, Revision};
 use crate::names::MemberName;
 use crate::time::BootInstant;
 use crate::wal::{Lsn, Timeline};
@@ -63,6 +63,15 @@ pub struct Memory {
     pub refused_at: Option<BootInstant>,
     /// The result of that script has not been acted on yet (PRO-3).
     pub refused: Option<String>,
+    /// Since when the server has been told to promote and is still in recovery.
+    pub promotes_since: Option<BootInstant>,
+    /// The request that this member is stepping down for.
+    pub steps_down_for: Option<Revision>,
+    /// The request that has had its effect here: this member stepped down for it, or took the key while it was there
+    /// (INV-S17).
+    pub request_done: Option<Revision>,
+    /// The request that is left to others to fulfil, and since when nobody has held the key while it was there.
+    pub yields: Option<(Revision, BootInstant)>,
     /// A bootstrap failed: its remains were moved aside and the agent has to end (BOO-8).
     pub bootstrap_failed: Option<String>,
 }
@@ -145,6 +154,7 @@ impl Memory {
         if let Store::Current(cluster) = &view.store {
             if !cluster.is_unlocked() {
                 self.backoff = None; // CYC-3
+                self.yields = None;
             }
             if !cluster.is_unlocked() || self.last_led.is_none() {
                 self.last_led = Some(Arc::clone(cluster)); // MEM-2
@@ -162,6 +172,8 @@ impl Memory {
             }
             (_, _) => {}
         }
+        let promoted = view.postgres.alive && view.postgres.role == MemberRole::Promoted;
+        self.promotes_since = promoted.then(|| self.promotes_since.unwrap_or(view.now));
         if self.was_paused && !view.settings.paused {
             self.rewind = RewindState::Initial; // CYC-5, PAU-16
         }
@@ -214,7 +226,11 @@ impl Memory {
                 self.checkpoint = CheckpointState::Due;
                 self.checkpoint_again_at = Some(view.now + TRY_AGAIN);
             }
-            (ActionKind::Demote, _) => {
+            (ActionKind::Demote, outcome) => {
+                let request = self.steps_down_for.take();
+                if *outcome == Outcome::Done {
+                    self.request_done = request.or(self.request_done);
+                }
                 self.checkpoint = CheckpointState::Unknown;
                 self.rewind = RewindState::Initial; // DEM-1
                 self.rejoin_waits_until = Some(view.now + REJOIN_PATIENCE);

@@ -86,7 +86,7 @@ fn situation(view: &View, memory: &mut Memory) -> Decision {
     }
     if view.postgres.alive
         && matches!(view.postgres.state, PostgresState::Starting | PostgresState::Restarting)
-        && let Some(decision) = starting::decide(view, cluster)
+        && let Some(decision) = starting::decide(view, cluster, memory)
     {
         return decision; // CYC-10
     }

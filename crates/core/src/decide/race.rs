@@ -32,18 +32,28 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     if let Some(decision) = back_off(view, cluster, memory) {
         return decision;
     }
+    note_request(view, cluster, memory);
     match may_stand(view, cluster, memory) {
         Standing::Ask(members) => Reason::AsksBeforeRace.with([Effect::PollPeers(members)]),
         Standing::Yes(Reason::Stands) if let Some(decision) = waits_for_others(view, cluster, memory) => decision,
-        Standing::Yes(reason) => reason.with(acquire(view, cluster)), // UNL-3, UNL-4
+        Standing::Yes(reason) => reason.with(acquire(view, cluster, memory)), // UNL-3, UNL-4
         Standing::No(reason) => {
             let named = manual::in_force(view, cluster).is_some_and(|request| request.candidate.is_some());
             if named || (view.tags.nofailover && !view.settings.paused) {
                 rewind::request_check(memory); // UNL-2
             }
-            follow::without_leader(view, reason)
+            let yields = matches!(reason, Reason::YieldsToCandidate { .. } | Reason::YieldsAfterSwitchover);
+            let looks_again = manual::patience_ends(view, memory).filter(|_| yields && !view.settings.paused);
+            follow::without_leader(view, reason).and_wake_at(looks_again)
         }
     }
+}
+
+/// MAN-N4, MAN-N7: since when a request has waited for somebody to fulfil it.
+fn note_request(view: &View, cluster: &Cluster, memory: &mut Memory) {
+    let revision = manual::in_force(view, cluster).and(cluster.failover.as_ref()).map(|request| request.revision);
+    let known = memory.yields.filter(|(request, _)| Some(*request) == revision);
+    memory.yields = known.or(revision.map(|request| (request, view.now)));
 }
 
 /// RACE-13: when a whole cluster starts, whoever is up first must not win against the one that led last and has more.
@@ -100,7 +110,7 @@ fn back_off(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decis
 /// The key first; then the request that was fulfilled is cleared, unconditionally (UNL-4).
 ///
 /// In pause the name of the candidate stays until it is primary: it is what allows it to promote (OWN-1).
-fn acquire(view: &View, cluster: &Cluster) -> Vec<Effect> {
+fn acquire(view: &View, cluster: &Cluster, memory: &mut Memory) -> Vec<Effect> {
     let Some(request) = request(cluster).filter(|_| !leaves_out(Mutant::RequestNotCleared)) else {
         return vec![Effect::Acquire];
     };
@@ -112,7 +122,10 @@ fn acquire(view: &View, cluster: &Cluster) -> Vec<Effect> {
             rewrite(Some(FailoverRequest { candidate, ..FailoverRequest::default() }))
         }
         (true, None) => vec![Effect::Acquire],
-        (false, _) => rewrite(None),
+        (false, _) => {
+            memory.request_done = cluster.failover.as_ref().map(|request| request.revision); // INV-S17
+            rewrite(None)
+        }
     }
 }
 
@@ -265,12 +278,7 @@ fn blocks(
         return None; // QRK-4: it could not win, so it must not block.
     }
     let ours = view.postgres.position().unwrap_or(Lsn::INVALID);
-    // QRK-4: a position counts only within its timeline; where one is unknown the positions alone are compared.
-    let ahead = match (status.timeline, our_timeline) {
-        (Some(theirs), Some(mine)) => (theirs, status.position) > (mine, ours),
-        (Some(_) | None, _) => status.position > ours,
-    };
-    if ahead && !leaves_out(Mutant::RaceIgnoresPositions) {
+    if is_ahead(view, status) && !leaves_out(Mutant::RaceIgnoresPositions) {
         return Some(Reason::MemberAhead { member: name.clone(), theirs: status.position, ours });
     }
     let was_leader = memory.last_led.as_ref().is_some_and(|last| last.is_led_by(name));
@@ -279,6 +287,15 @@ fn blocks(
     let preferred =
         status.position == ours && status.failover_priority > view.tags.failover_priority && !was_leader && !is_older;
     preferred.then(|| Reason::MemberPreferred { member: name.clone() }) // RACE-7
+}
+
+/// QRK-4: a position counts only within its timeline; where one is unknown the positions alone are compared.
+pub(super) fn is_ahead(view: &View, status: &PeerStatus) -> bool {
+    let ours = view.postgres.position().unwrap_or(Lsn::INVALID);
+    match (status.timeline, view.postgres.facts.as_ref().and_then(|facts| facts.timeline)) {
+        (Some(theirs), Some(mine)) => (theirs, status.position) > (mine, ours),
+        (Some(_) | None, _) => status.position > ours,
+    }
 }
 
 /// HLT-13: everybody who was a member when there last was a leader, is one now, or is in the failsafe map.

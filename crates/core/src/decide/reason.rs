@@ -245,13 +245,15 @@ reasons! {
     ClearsRequest { why: String } ["MAN-L4", "MAN-L5", "MAN-L6", "MAN-L8", "MAN-L9"] "clears the request to move the leadership: {why}";
     /// A scheduled request.
     WaitsForSchedule { at: String } ["MAN-L2", "TIM-8"] "leads; a switchover is scheduled at {at}";
-    /// Clears a request that it just fulfilled.
-    RequestFulfilled ["UNL-4", "INV-S17"] "won the leadership: clears the request";
+    /// A request is still there after it has had its effect.
+    RequestFulfilled ["UNL-4", "INV-S17"] "the request to move the leadership has had its effect, and clearing it was not confirmed: clears it again";
 
     /// Promotes.
     Promotes ["PRO-6", "PRO-7", "PRO-10"] "holds the leader lease and PostgreSQL is a replica: promotes it";
     /// Recovery has not ended.
     WaitsForPromotion ["PRO-5"] "promote was issued; recovery has not ended";
+    /// Recovery does not end and another member can take over.
+    PromotionTooLong ["PRO-5", "ASY-9", "STA-5"] "promote was issued longer than primary_start_timeout ago, recovery has not ended, and another member can take over";
     /// Not enough lease left.
     TooLateToPromote ["PRO-12", "INV-S3"] "the leader lease is about to run out: does not promote";
     /// A script, the fencer or the file system refused.

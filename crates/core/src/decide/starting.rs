@@ -3,13 +3,14 @@
 use crate::cluster::{Cluster, MemberRole};
 
 use super::effect::{Decision, DemoteMode, Effect};
+use super::memory::Memory;
 use super::peers::{Asked, Bound, Candidates, failover_possible};
 use super::reason::Reason;
 use super::view::{Lease, View};
 use super::{is_owner, manual};
 
 /// STA-3…8. `None`: the cycle goes on, as a standby.
-pub(super) fn decide(view: &View, cluster: &Cluster) -> Option<Decision> {
+pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision> {
     if view.settings.paused {
         return None; // STA-3
     }
@@ -36,5 +37,5 @@ pub(super) fn decide(view: &View, cluster: &Cluster) -> Option<Decision> {
             Asked::Known(false) => Reason::Starting.alone(), // STA-6
         });
     }
-    Some(manual::as_leader(view, cluster).unwrap_or_else(|| Reason::Starting.wake_at(late_at))) // STA-7
+    Some(manual::as_leader(view, cluster, memory).unwrap_or_else(|| Reason::Starting.wake_at(late_at))) // STA-7
 }

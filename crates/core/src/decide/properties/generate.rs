@@ -374,6 +374,10 @@ pub(super) fn any_memory(choices: &mut Choices<'_>) -> Memory {
         was_paused: choices.flag(),
         refused_at: choices.maybe(instant),
         refused: choices.maybe(text),
+        promotes_since: choices.maybe(instant),
+        steps_down_for: choices.maybe(|choices| Revision(i64::from(choices.byte() % 8))),
+        request_done: choices.maybe(|choices| Revision(i64::from(choices.byte() % 8))),
+        yields: choices.maybe(|choices| (Revision(i64::from(choices.byte() % 8)), instant(choices))),
         bootstrap_failed: choices.rarely(20).then(|| text(choices)),
     }
 }

@@ -379,3 +379,42 @@ fn when_a_whole_cluster_starts_the_one_that_led_last_is_waited_for() {
     );
     check("a member that has seen a leader does not wait", &first, &saw_a_leader(), &acquire, "RACE-10");
 }
+
+#[test]
+fn a_candidate_that_does_not_take_the_key_is_waited_for_no_longer_than_a_lease() {
+    let request = [("failover", r#"{"leader":"c","member":"b"}"#)];
+    let b = |position, priority| PeerStatus { failover_priority: priority, ..answer(position) };
+    let asked = |seconds: u64, b| View {
+        now: at(seconds),
+        poll: poll(&[("b", Some(b)), ("c", None)]),
+        ..replica(three(None, &request))
+    };
+    let take = [Effect::Acquire, Effect::RewriteFailover { request: None, seen: None }];
+    let (decision, memory) = decide(&asked(100, b(1000, 9)), &Memory::default());
+    assert_eq!((decision.effects, decision.wake_at), (Vec::new(), Some(at(130))), "looks again when its time is over");
+    for (name, view, effects, rule) in [
+        ("it has its time", asked(129, b(1000, 9)), &[][..], "MAN-N4"),
+        ("it cannot reach the store, whatever its priority", asked(130, b(1000, 9)), &take, "RACE-10"),
+        ("it has more WAL", asked(130, b(1001, 1)), &[], "RACE-6"),
+    ] {
+        check(name, &view, &memory, effects, rule);
+    }
+    let led = View { now: at(120), ..replica(three(Some("c"), &request)) };
+    let (_, memory) = decide(&led, &memory);
+    check("somebody led meanwhile: its time begins anew", &asked(130, b(1000, 1)), &memory, &[], "MAN-N4");
+    let paused = View { settings: paused(), ..asked(200, b(1000, 1)) };
+    check("in pause only the candidate stands", &paused, &memory, &[], "MAN-N2");
+}
+
+#[test]
+fn a_member_that_stepped_down_comes_back_when_nobody_has_led_for_two_leases() {
+    let others = || poll(&[("b", Some(answer(1000))), ("c", Some(answer(1000)))]);
+    let take = [Effect::Acquire, Effect::RewriteFailover { request: None, seen: None }];
+    for request in [r#"{"leader":"a","member":"b"}"#, r#"{"leader":"a"}"#] {
+        let asked =
+            |seconds: u64| View { now: at(seconds), poll: others(), ..replica(three(None, &[("failover", request)])) };
+        let (_, memory) = decide(&asked(100), &Memory::default());
+        check("the others can lead", &asked(159), &memory, &[], "MAN-N7");
+        check("and do not", &asked(160), &memory, &take, "MAN-N7");
+    }
+}

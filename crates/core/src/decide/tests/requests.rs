@@ -89,6 +89,35 @@ fn a_request_is_honoured_or_cleared_but_never_kept() {
 }
 
 #[test]
+fn a_request_has_its_effect_once_whoever_was_to_clear_it() {
+    let asked = |request: &str| primary(three(Some("a"), &[("failover", request)]));
+    let fit = poll(&[("b", Some(answer(1000))), ("c", Some(answer(1000)))]);
+    let to_b = || View { poll: fit.clone(), ..asked(r#"{"leader":"a","member":"b"}"#) };
+    let clear = [Effect::RewriteFailover { request: None, seen: Some(Revision(5)) }];
+    let steps_down = [demote(DemoteMode::Graceful)];
+    let memory = check("steps down", &to_b(), &Memory::default(), &steps_down, "MAN-L7");
+
+    // The key could not be released, and names this member again.
+    let after = |outcome| View { finished: ended(ActionKind::Demote, outcome), ..to_b() };
+    let done = check("it did, and leads again", &after(Outcome::Done), &memory, &clear, "INV-S17");
+    check("the write that clears it is lost, too", &to_b(), &done, &clear, "INV-S17");
+    let failed = after(Outcome::Failed("it did not stop".to_owned()));
+    check("it did not: goes on to step down", &failed, &memory, &steps_down, "MAN-L7");
+    let mut again = three(Some("a"), &[("failover", r#"{"leader":"a","member":"b"}"#)]);
+    again.failover.as_mut().unwrap().revision = Revision(9);
+    let again = View { poll: fit.clone(), ..primary(again) };
+    check("another request of the same words counts", &again, &done, &steps_down, "MAN-L7");
+
+    // Nobody led, this member took the key, and its write that clears the request was lost.
+    let unlocked = replica(three(None, &[("failover", r#"{"member":"b"}"#)]));
+    let silent = poll(&[("b", None), ("c", None)]);
+    let take = [Effect::Acquire, Effect::RewriteFailover { request: None, seen: None }];
+    let memory = check("the candidate is gone", &View { poll: silent, ..unlocked }, &Memory::default(), &take, "UNL-3");
+    let back = View { poll: fit, ..asked(r#"{"member":"b"}"#) };
+    check("the candidate is back, and the request still there", &back, &memory, &clear, "INV-S17");
+}
+
+#[test]
 fn a_schedule_is_judged_by_a_tick_of_any_length() {
     let request = r#"{"leader":"a","member":"b","scheduled_at":"2026-01-01T00:00:00Z"}"#;
     let mut view = primary(three(Some("a"), &[("failover", request)]));
