@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::cluster::{Cluster, History, MemberRole};
 use crate::mutant::{Mutant, leaves_out};
 
-use super::effect::{Decision, Effect};
+use super::effect::{Decision, DemoteMode, Effect};
 use super::memory::Memory;
-use super::peers::sync_is_active;
+use super::peers::{Asked, Bound, Candidates, failover_possible, sync_is_active};
 use super::reason::Reason;
 use super::view::View;
 
@@ -35,7 +35,7 @@ pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> De
     }
     let promoting = view.action.as_ref().is_some_and(|action| action.kind == super::view::ActionKind::Promote);
     if promoting || view.postgres.role == MemberRole::Promoted {
-        return Reason::WaitsForPromotion.wake_at(view.now + LOOK_AGAIN); // PRO-5: its end wakes nobody.
+        return wait_for_promotion(view, cluster, memory, promoting);
     }
     if sync_is_active(view, cluster) {
         return Reason::NoPromotionInSyncMode.with([Effect::Release]); // PRO-6: the pre-promote step is not built.
@@ -44,6 +44,24 @@ pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> De
         return Reason::TooLateToPromote.alone(); // PRO-12
     }
     Reason::Promotes.with([Effect::Promote]) // PRO-7
+}
+
+/// PRO-5, PRO-9: recovery has not ended. Where it takes longer than a start may take, it is treated like one: the server
+/// counts as a primary since promote was issued (ASY-9), so it is stopped before the key is given up.
+fn wait_for_promotion(view: &View, cluster: &Cluster, memory: &Memory, promoting: bool) -> Decision {
+    let patience_ends = memory.promotes_since.unwrap_or(view.now) + view.settings.primary_start_timeout;
+    // Its end wakes nobody.
+    let waits = || Reason::WaitsForPromotion.wake_at(view.now + LOOK_AGAIN);
+    if promoting || view.settings.paused || view.now < patience_ends {
+        return waits();
+    }
+    match failover_possible(view, cluster, Bound::Lag, Candidates::AsRequested) {
+        Asked::Ask(members) => Reason::AsksWhetherFailoverPossible.with([Effect::PollPeers(members)]),
+        Asked::Known(true) => {
+            Reason::PromotionTooLong.with([Effect::Demote { mode: DemoteMode::Immediate, upstream: None }])
+        }
+        Asked::Known(false) => waits(),
+    }
 }
 
 /// HIS-1, HIS-2: the history to store when the last stored line is not the timeline before ours.

@@ -119,3 +119,45 @@ fn a_fresh_primary_checkpoints_and_writes_history() {
         "HIS-1",
     );
 }
+
+#[test]
+fn a_promotion_that_does_not_end_is_given_up_where_another_member_can_lead() {
+    let promoting = |seconds: u64| View {
+        now: at(seconds),
+        lease: Lease::Held { sent: at(seconds - 1), ttl: Duration::from_secs(30), epoch: Revision(5) },
+        settings: Settings { primary_start_timeout: Duration::from_secs(60), ..settings() },
+        postgres: postgres(MemberRole::Promoted),
+        ..replica(three(Some("a"), &[]))
+    };
+    let fit = || poll(&[("b", Some(answer(1000))), ("c", None)]);
+    let nobody = || poll(&[("b", None), ("c", None)]);
+    let (_, memory) = decide(&promoting(100), &Memory::default());
+    let late = || promoting(160);
+    for (name, view, effects, rule) in [
+        ("there is time left", View { poll: fit(), ..promoting(159) }, &[][..], "PRO-5"),
+        ("too long: asks whether another could lead", late(), &[ask(&["b", "c"])], "FP-3"),
+        (
+            "too long and another can: stops what may become writable, then gives the key up",
+            View { poll: fit(), ..late() },
+            &[demote(DemoteMode::Immediate)],
+            "ASY-9",
+        ),
+        ("too long, but nobody can", View { poll: nobody(), ..late() }, &[], "PRO-5"),
+        (
+            "the action that waits for its end has not ended",
+            View { poll: fit(), action: action(ActionKind::Promote, 100, true), ..late() },
+            &[],
+            "ASY-2",
+        ),
+        (
+            "in pause it is waited for",
+            View { poll: fit(), settings: Settings { paused: true, ..late().settings }, ..late() },
+            &[],
+            "PRO-5",
+        ),
+    ] {
+        check(name, &view, &memory, effects, rule);
+    }
+    let (_, memory) = decide(&primary(three(Some("a"), &[])), &memory);
+    check("a later promotion has its own time", &View { poll: fit(), ..late() }, &memory, &[], "PRO-5");
+}
