@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, MemberRole, PostgresState, Status};
+use pgward_core::config::PermanentSlot;
 use pgward_core::decide::view::Facts;
 use pgward_core::json;
 use pgward_core::names::MemberName;
@@ -94,19 +95,22 @@ impl Record<'_> {
 }
 
 /// The status that a leader publishes: its position, the slots of the others and its own, and the slots that are kept
-/// for members (STS-1, STS-2). `retained` is `None` when slots of absent members are not kept.
+/// for members (STS-1, STS-2). `retained` is `None` when slots of absent members are not kept: then only the permanent
+/// slots are told.
 pub(crate) fn status(
     me: &MemberName,
     position: Lsn,
     slots: &BTreeMap<String, Lsn>,
+    permanent: &BTreeMap<String, PermanentSlot>,
     retained: Option<Vec<String>>,
 ) -> Status {
-    let slots = retained.is_some().then(|| {
-        let mut slots = slots.clone();
+    let mut slots = slots.clone();
+    if retained.is_some() {
         slots.insert(me.slot_name(), position);
-        slots
-    });
-    Status { optime: Some(position), slots, retain_slots: retained }
+    } else {
+        slots.retain(|name, _| permanent.contains_key(name));
+    }
+    Status { optime: Some(position), slots: (!slots.is_empty()).then_some(slots), retain_slots: retained }
 }
 
 /// Since when members have been away whose slots are kept (STS-2).
@@ -178,6 +182,21 @@ mod tests {
         );
         let stopped = Record { state: PostgresState::Stopped, role: MemberRole::Demoted, ..record };
         assert!(!stopped.to_value().contains("xlog_location"), "no positions of a server that is down");
+    }
+
+    #[test]
+    fn the_status_tells_the_positions_that_others_need() {
+        let me = "Pg-1".parse().unwrap();
+        let slots = BTreeMap::from([("b".to_owned(), Lsn(5)), ("cdc".to_owned(), Lsn(4)), ("x".to_owned(), Lsn(3))]);
+        let permanent = BTreeMap::from([("cdc".to_owned(), PermanentSlot::Physical { cluster_type: None })]);
+        let value = |permanent, retained| status(&me, Lsn(7), &slots, permanent, retained).to_value();
+        assert_eq!(
+            value(&permanent, Some(vec!["b".to_owned(), "pg_1".to_owned()])),
+            r#"{"optime":7,"slots":{"b":5,"cdc":4,"pg_1":7,"x":3},"retain_slots":["b","pg_1"]}"#,
+            "STS-1"
+        );
+        assert_eq!(value(&permanent, None), r#"{"optime":7,"slots":{"cdc":4}}"#, "STS-1: without retention");
+        assert_eq!(value(&BTreeMap::new(), None), r#"{"optime":7}"#, "STS-1: nothing that others would need");
     }
 
     #[test]

@@ -211,6 +211,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
         if is_last || matches!(pass, Pass::Settled(_)) {
             self.publish(&view).await;
             if decision.effects.is_empty() {
+                self.refresh_slot_parameters(&view);
                 self.apply_configuration(&view).await;
                 self.sync_slots(&view).await;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Status};
 use pgward_core::decide::memory::CheckpointState;
-use pgward_core::decide::slots;
+use pgward_core::decide::slots::SlotPolicy;
 use pgward_core::decide::view::{ActionKind, DataDir, Lease, Store as SeenStore, View};
 use pgward_core::time::lease_end;
 use pgward_store::{Condition, Key, Store, StoreError, StoreView};
@@ -100,7 +100,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let (Some(facts), Some(seen)) = (&view.postgres.facts, &self.last_seen) else { return };
         let ttl = self.dynamic.member_slots_ttl;
         let retained = (!ttl.is_zero()).then(|| self.published.retained.update(cluster, &view.me, view.now, ttl));
-        let status = status(&view.me, facts.position, &seen.details.slots, retained);
+        let status = status(&view.me, facts.position, &seen.details.slots, &self.dynamic.slots, retained);
         if self.published.status.as_ref() == Some(&status) && cluster.status == status {
             return;
         }
@@ -132,18 +132,39 @@ impl<S: Store, L: Server> Cycle<S, L> {
             return;
         }
         self.published.slots_at = Some(Instant::now());
-        let wanted = if self.server.policy().use_slots {
-            slots::wanted(cluster, &view.me, view.tags.nofailover)
-        } else {
-            Default::default()
-        };
-        let drop_unknown = !view.settings.paused;
-        let synced = self.server.sync_slots(cluster, &wanted, drop_unknown);
+        let slots = self.with_slot_policy(view, |policy| policy.slots(cluster));
+        let synced = self.server.sync_slots(cluster, &slots);
         match timeout(self.brief(), synced).await {
             Ok(Ok(())) => {}
             Ok(Err(problem)) => debug!(error = %problem, "the replication slots could not be brought in line"),
             Err(_) => warn!("bringing the replication slots in line took too long"),
         }
+    }
+
+    /// Parameters of PostgreSQL that slots ask for follow the members and the configuration (SLT-7, SLT-10).
+    pub(super) fn refresh_slot_parameters(&mut self, view: &View) {
+        let SeenStore::Current(cluster) = &view.store else { return };
+        if !view.postgres.is_running() || cluster.is_unlocked() {
+            return;
+        }
+        let parameters = self.with_slot_policy(view, |policy| policy.parameters(cluster));
+        self.server_config_due |= self.server.set_slot_parameters(parameters);
+    }
+
+    /// Asks with what decides on slots.
+    pub(super) fn with_slot_policy<T>(&self, view: &View, ask: impl FnOnce(SlotPolicy<'_>) -> T) -> T {
+        let server = self.last_seen.as_ref().and_then(|seen| seen.details.server.as_ref());
+        ask(SlotPolicy {
+            me: &view.me,
+            tags: &view.tags,
+            use_slots: self.server.policy().use_slots,
+            retains: !self.dynamic.member_slots_ttl.is_zero(),
+            permanent: &self.dynamic.slots,
+            ignored: &self.dynamic.ignore_slots,
+            standby_cluster: view.settings.standby_cluster,
+            major: server.map_or(0, |server| server.server_version / 10_000),
+            paused: view.settings.paused,
+        })
     }
 
     /// The view that REST answers from.

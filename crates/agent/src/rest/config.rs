@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use pgward_core::cluster::Cluster;
 use pgward_core::config::{DynamicConfig, patch};
 use pgward_core::json;
 use pgward_store::{Condition, Key, StoreError};
@@ -28,7 +29,7 @@ pub(super) async fn merge(change: &Map<String, Value>, operations: &Arc<dyn Oper
     if !patch(&mut document, change) {
         return Reply::json(StatusCode::OK, &document);
     }
-    if let Some(refusal) = refuse(Some(&config.value), &document) {
+    if let Some(refusal) = refuse(&cluster, Some(&config.value), &document) {
         return refusal;
     }
     let condition = Condition::Revision(config.revision);
@@ -52,7 +53,7 @@ pub(super) async fn replace(document: &Map<String, Value>, operations: &Arc<dyn 
     if present == Some(document) {
         return Reply::json(StatusCode::OK, document);
     }
-    if let Some(refusal) = refuse(present, document) {
+    if let Some(refusal) = refuse(&cluster, present, document) {
         return refusal;
     }
     match operations.write(&Key::Config, &json::compact(document), Condition::Always).await {
@@ -64,7 +65,20 @@ pub(super) async fn replace(document: &Map<String, Value>, operations: &Arc<dyn 
     }
 }
 
-fn refuse(present: Option<&Map<String, Value>>, document: &Map<String, Value>) -> Option<Reply> {
-    let problem = DynamicConfig::check_change(present, document).err()?;
+fn refuse(cluster: &Cluster, present: Option<&Map<String, Value>>, document: &Map<String, Value>) -> Option<Reply> {
+    let problem = match DynamicConfig::check_change(present, document) {
+        Ok(changed) => slot_of_a_member(cluster, &changed)?,
+        Err(problem) => problem.to_string(),
+    };
     Some(Reply::text(StatusCode::UNPROCESSABLE_ENTITY, format!("The configuration was not changed: {problem}")))
+}
+
+/// SLT-1: the slot of a member is physical; a logical one of that name would be dropped and made in turns.
+fn slot_of_a_member(cluster: &Cluster, changed: &DynamicConfig) -> Option<String> {
+    let of = |slot: &String| cluster.members.keys().find(|member| member.slot_name() == *slot);
+    let logical = changed.slots.iter().filter(|(_, slot)| slot.is_logical());
+    let (slot, member) = logical.map(|(slot, _)| slot).find_map(|slot| Some((slot, of(slot)?)))?;
+    Some(format!(
+        "slots.{slot}: is logical and has the name of the slot of member {member}, which is physical (SLT-1); rename it"
+    ))
 }

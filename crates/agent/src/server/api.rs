@@ -3,14 +3,14 @@
 //! [`super::LocalServer`] is PostgreSQL; the simulator has a model of it. One trait for each side of the work, so that each
 //! is implemented in one place; [`Server`] is all of them.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Member, MemberRole};
 use pgward_core::config::DynamicConfig;
 use pgward_core::decide::rewind::DivergenceFacts;
-use pgward_core::decide::slots::WantedSlot;
+use pgward_core::decide::slots::Slots;
+use pgward_core::decide::slots::standby::SlotParameters;
 use pgward_core::wal::{Lsn, Timeline};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -102,6 +102,8 @@ pub trait ServerSettings: Clone + Send + Sync + 'static {
 
     /// Takes over a changed dynamic configuration. Returns whether it changes anything for PostgreSQL.
     fn set_dynamic(&self, dynamic: &DynamicConfig) -> bool;
+    /// Takes over the parameters that slots ask for. Returns whether they have changed (SLT-7, SLT-10).
+    fn set_slot_parameters(&self, parameters: SlotParameters) -> bool;
     /// Keeps the dynamic configuration beside the data: what counts when the store has lost it (IN-D2).
     fn keep_dynamic(&self, document: &Map<String, Value>);
     /// What the configuration allows.
@@ -192,14 +194,9 @@ pub trait ServerControl: ServerSettings {
     fn post_bootstrap(&self, cancel: &CancellationToken) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// BOO-8: renames the data directory to `….failed`.
     fn move_aside(&self) -> impl Future<Output = Result<(), ServerError>> + Send;
-    /// Brings the physical slots in line: creates what is missing, drops what nobody needs, moves unused ones forward
-    /// (SLT-2…6). Slots in use, and logical ones, are left alone.
-    fn sync_slots(
-        &self,
-        cluster: &Cluster,
-        wanted: &BTreeMap<String, WantedSlot>,
-        drop_unknown: bool,
-    ) -> impl Future<Output = Result<(), ServerError>> + Send;
+    /// Brings the slots in line: creates what is missing, drops what nobody needs, moves unused ones forward (SLT-2…8).
+    /// Slots in use are left alone; what takes long is done beside the cycle.
+    fn sync_slots(&self, cluster: &Cluster, slots: &Slots) -> impl Future<Output = Result<(), ServerError>> + Send;
 }
 
 /// Coming back after a change of leader.

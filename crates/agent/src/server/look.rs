@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Member, MemberRole, PostgresState};
 use pgward_core::decide::rewind::ControlState;
+use pgward_core::decide::slots::plan::PresentSlot;
 use pgward_core::decide::view::{self, ActionKind, Control, DataDir, Facts};
 use pgward_core::wal::{Lsn, Timeline};
 use pgward_postgres::{
@@ -55,6 +56,8 @@ pub struct Details {
     pub replication_state: Option<String>,
     /// Slots and their positions.
     pub slots: SlotPositions,
+    /// The same slots with all that is known of them.
+    pub present_slots: Vec<PresentSlot>,
     /// For REST.
     pub server: Option<ServerFacts>,
 }
@@ -233,6 +236,7 @@ impl LocalServer {
             received: monitoring.received_or_written(),
             replication_state: monitoring.replication_state().map(str::to_owned),
             slots: monitoring.slots.iter().filter_map(|slot| Some((slot.name.clone(), position(slot)?))).collect(),
+            present_slots: monitoring.slots.iter().map(super::slots::present).collect(),
             server: Some(server_facts(monitoring, timeline)),
         };
     }

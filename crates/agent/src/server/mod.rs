@@ -5,12 +5,14 @@ mod look;
 mod operate;
 mod rejoin;
 mod settings;
+mod slots;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgward_core::cluster::Member;
 use pgward_core::config::{DynamicConfig, EffectivePostgresql, LocalConfig};
+use pgward_core::decide::slots::standby::SlotParameters;
 use pgward_core::wal::{Lsn, Timeline};
 use pgward_postgres::{ConnInfo, Instance, RecoveryDiff, RecoverySettings};
 use serde_json::{Map, Value};
@@ -51,6 +53,10 @@ struct State {
     diff: RecoveryDiff,
     /// Members that the slots were made for last.
     slots_for: Vec<String>,
+    /// Parameters that slots ask for.
+    slot_parameters: SlotParameters,
+    /// What takes long and is done with slots beside the cycle.
+    slot_work: Option<tokio::task::JoinHandle<()>>,
     /// What kept the server from answering when it was last asked.
     problem: Option<String>,
 }
@@ -73,6 +79,8 @@ impl LocalServer {
             compared: None,
             diff: RecoveryDiff::Same,
             slots_for: Vec::new(),
+            slot_parameters: SlotParameters::default(),
+            slot_work: None,
             problem: None,
         };
         LocalServer(Arc::new(Inner {
@@ -148,6 +156,13 @@ impl ServerSettings for LocalServer {
             self.0.for_rest.replace_settings(settings.clone());
             self.0.instance.replace_settings(settings);
         }
+        changed
+    }
+
+    fn set_slot_parameters(&self, parameters: SlotParameters) -> bool {
+        let mut state = self.state();
+        let changed = state.slot_parameters != parameters;
+        state.slot_parameters = parameters;
         changed
     }
 

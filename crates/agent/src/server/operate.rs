@@ -1,15 +1,14 @@
 //! Starting, stopping, promoting, copying: what actions ask of the local server.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Member};
-use pgward_core::decide::slots::WantedSlot;
+use pgward_core::decide::slots::Slots;
 use pgward_core::time::rounded;
 use pgward_core::wal::Lsn;
 use pgward_postgres::{
     BasebackupOptions, ClusterState, DataDirState, InitdbOptions, Postmaster, Replace, ServerConfig,
-    ShutdownCheckpoint, SlotKind, StartOutcome, StopMode, StopOptions, raise_for_standby,
+    ShutdownCheckpoint, StartOutcome, StopMode, StopOptions, raise_for_standby,
 };
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -30,8 +29,10 @@ impl LocalServer {
         for name in &filtered.unknown {
             warn!(parameter = %name, "PostgreSQL does not know this parameter: it is left out");
         }
+        let mut parameters = filtered.kept;
+        self.add_slot_parameters(&mut parameters, upstream.is_some());
         let mut config = ServerConfig {
-            parameters: filtered.kept,
+            parameters,
             command_line: effective.command_line.clone(),
             hba: effective.pg_hba.clone(),
             ident: effective.pg_ident.clone(),
@@ -167,6 +168,7 @@ impl ServerControl for LocalServer {
     }
 
     async fn promote(&self) -> Result<(), ServerError> {
+        self.end_slot_work().await; // PRO-7: a slot that is being moved forward would keep its consumer out.
         Ok(self.0.instance.promote().await?)
     }
 
@@ -242,48 +244,14 @@ impl ServerControl for LocalServer {
         Ok(self.0.instance.move_data_dir_aside(".failed").await?)
     }
 
-    async fn sync_slots(
-        &self,
-        cluster: &Cluster,
-        wanted: &BTreeMap<String, WantedSlot>,
-        drop_unknown: bool,
-    ) -> Result<(), ServerError> {
-        let options = pgward_postgres::MonitorOptions { slots: true, walsenders: false };
-        let seen =
-            self.0.instance.monitor(&options).await.map_err(|problem| ServerError::Unusable(problem.to_string()))?;
-        let present: BTreeMap<&str, &pgward_postgres::Slot> =
-            seen.slots.iter().map(|slot| (slot.name.as_str(), slot)).collect();
-        for (name, slot) in &present {
-            let unknown = !wanted.contains_key(*name) && drop_unknown && slot.kind == SlotKind::Physical;
-            let useless = slot.kind == SlotKind::Physical && (slot.lost || slot.restart.is_none());
-            if !slot.active && (unknown || (useless && drop_unknown)) && self.0.instance.drop_slot(name).await? {
-                info!(slot = %name, "dropped a replication slot");
-            }
-        }
-        for (name, want) in wanted {
-            match present.get(name.as_str()) {
-                Some(slot) if slot.restart.is_some() && !slot.lost => {
-                    let target = want.advance_to.map(|lsn| lsn.min(seen.position()));
-                    if let Some(target) =
-                        target.filter(|lsn| !slot.active && !want.expected_active && Some(*lsn) > slot.restart)
-                    {
-                        self.0.instance.advance_slot(name, target).await?;
-                    }
-                }
-                Some(_) | None => {
-                    if self.0.instance.create_physical_slot(name).await? {
-                        info!(slot = %name, "created a replication slot");
-                    }
-                }
-            }
-        }
-        self.state().slots_for = cluster.members.keys().map(ToString::to_string).collect();
-        Ok(())
+    async fn sync_slots(&self, cluster: &Cluster, slots: &Slots) -> Result<(), ServerError> {
+        self.bring_slots_in_line(cluster, slots).await
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use pgward_core::config::{DynamicConfig, LocalConfig, Source, Sources};

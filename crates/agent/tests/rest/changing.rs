@@ -92,6 +92,22 @@ async fn a_change_is_merged_or_replaces_and_is_refused_when_it_makes_no_sense() 
             written: None,
             text: "ttl is \"soon\", which is not a whole number of seconds",
         },
+        Case {
+            name: "a slot that cannot be named so",
+            method: "PATCH",
+            body: json!({"slots": {"My-Slot": null}}),
+            status: 422,
+            written: None,
+            text: "slots.My-Slot: is no name for a replication slot",
+        },
+        Case {
+            name: "a logical slot with the name of a member's",
+            method: "PATCH",
+            body: json!({"slots": {"pg2": {"database": "d", "plugin": "p"}}}),
+            status: 422,
+            written: None,
+            text: "slots.pg2: is logical and has the name of the slot of member pg2, which is physical (SLT-1)",
+        },
         Case { name: "empty", method: "PATCH", body: json!({}), status: 400, written: None, text: "" },
         Case { name: "no object", method: "PUT", body: json!([1]), status: 400, written: None, text: "" },
     ] {

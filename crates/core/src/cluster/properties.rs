@@ -1,6 +1,10 @@
 //! The keys of the store, whatever is in them.
 
+use std::collections::BTreeMap;
+
 use super::{Cluster, FailoverRequest, History, HistoryLine, LeaseId, RawKey, Revision, Status, SyncState};
+use crate::decide::slots::SlotPolicy;
+use crate::decide::view::OwnTags;
 use crate::properties::choices::Choices;
 use crate::properties::is_one_line;
 use crate::wal::{Lsn, Timeline};
@@ -48,7 +52,19 @@ pub fn keys(keys: &[(String, Vec<u8>)]) {
         let _ = (member.lsn_location(), member.receive_lsn(), member.replay_lsn(), member.replication_state());
         let _ = (member.replicatefrom(), member.has_tag("clonefrom"), member.has_pending_restart());
     }
-    for (name, slot) in crate::decide::slots::wanted(&cluster, &"n1".parse().expect("a name"), false) {
+    let (me, tags) = ("n1".parse().expect("a name"), OwnTags::default());
+    let policy = SlotPolicy {
+        me: &me,
+        tags: &tags,
+        use_slots: true,
+        retains: true,
+        permanent: &BTreeMap::new(),
+        ignored: &[],
+        standby_cluster: false,
+        major: 17,
+        paused: false,
+    };
+    for (name, slot) in policy.slots(&cluster).wanted {
         assert!(!name.is_empty(), "a slot has a name: {slot:?}");
     }
     assert_written_back(&cluster);

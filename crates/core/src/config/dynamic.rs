@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::finding::{Finding, Origin, Severity};
+use super::slots::{PermanentSlot, SlotPattern, SlotProblem, ignored_slots, permanent_slots};
 use super::units::{bool_of, parse_int, seconds_of, text_of};
 use crate::json::is_truthy;
 
@@ -42,10 +43,10 @@ pub struct DynamicConfig {
     pub member_slots_ttl: Duration,
     /// Set when the cluster follows another one.
     pub standby_cluster: Option<StandbyCluster>,
-    /// Permanent slots: name to options.
-    pub slots: Map<String, Value>,
-    /// Slots that are left alone: each entry lists what has to match.
-    pub ignore_slots: Vec<Map<String, Value>>,
+    /// Permanent slots by name.
+    pub slots: BTreeMap<String, PermanentSlot>,
+    /// Slots that are left alone.
+    pub ignore_slots: Vec<SlotPattern>,
     /// The `postgresql` section without the keys that only a local file may set.
     pub postgresql: Map<String, Value>,
     /// The whole document, unknown keys included, with corrected timing: what is written to the cache and, at bootstrap,
@@ -353,23 +354,36 @@ impl Reader<'_> {
         })
     }
 
-    fn slots(&mut self) -> Map<String, Value> {
+    fn slots(&mut self) -> BTreeMap<String, PermanentSlot> {
         let Some(key) = SLOT_KEYS.into_iter().find(|key| self.document.get(*key).is_some_and(is_truthy)) else {
-            return Map::new();
+            return BTreeMap::new();
         };
         match &self.document[key] {
-            Value::Object(slots) => slots.clone(),
+            Value::Object(slots) => {
+                let (slots, problems) = permanent_slots(slots);
+                problems.into_iter().for_each(|problem| self.about_slot(&format!("{key}."), problem));
+                slots
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
                 self.refuse(key, "is not a mapping and is ignored".to_owned(), "write a mapping of slot names");
-                Map::new()
+                BTreeMap::new()
             }
         }
     }
 
-    fn ignore_slots(&mut self) -> Vec<Map<String, Value>> {
+    fn about_slot(&mut self, section: &str, problem: SlotProblem) {
+        let severity = if problem.is_error { Severity::Error } else { Severity::Warning };
+        self.find(severity, &format!("{section}{}", problem.key), problem.text, problem.remedy);
+    }
+
+    fn ignore_slots(&mut self) -> Vec<SlotPattern> {
         match self.document.get("ignore_slots") {
             None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(list)) => list.iter().filter_map(Value::as_object).cloned().collect(),
+            Some(Value::Array(list)) => {
+                let (patterns, problems) = ignored_slots(list);
+                problems.into_iter().for_each(|problem| self.about_slot("ignore_slots", problem));
+                patterns
+            }
             Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
                 self.refuse("ignore_slots", "is not a list and is ignored".to_owned(), "write a list of mappings");
                 Vec::new()
@@ -470,6 +484,14 @@ mod tests {
             ("no switch before either", json!({"pause": "often"}), json!({"pause": "often", "ttl": 20}), None),
             ("no number", json!({}), json!({"synchronous_node_count": "two"}), Some("synchronous_node_count: \"two\"")),
             ("no mapping", json!({}), json!({"slots": ["a"]}), Some("slots: [\"a\"]: is not a mapping")),
+            ("no name of a slot", json!({}), json!({"slots": {"A-b": null}}), Some("slots.A-b: is no name")),
+            ("an odd option", json!({}), json!({"slots": {"a": {"colour": "red"}}}), None),
+            (
+                "no database",
+                json!({}),
+                json!({"permanent_slots": {"a": {"type": "logical"}}}),
+                Some("a.database: is not set"),
+            ),
         ] {
             match (check(present, document), refusal) {
                 (Ok(()), None) => {}

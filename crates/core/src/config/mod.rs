@@ -24,6 +24,7 @@ pub mod properties;
 mod report;
 mod schema;
 mod secret;
+mod slots;
 mod suggest;
 mod tags;
 pub mod units;
@@ -42,6 +43,7 @@ pub use local::{
 };
 pub use patch::patch;
 pub use secret::Secret;
+pub use slots::{ClusterType, PermanentSlot, SlotPattern, is_slot_name};
 pub use tags::Tags;
 pub(crate) use tags::{is_nofailover, is_nostream};
 pub use yaml::read_value;

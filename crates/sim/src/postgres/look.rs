@@ -304,6 +304,7 @@ impl ModelServer {
             received: monitoring.received,
             replication_state: replication_state(monitoring).map(|state| state.as_str().to_owned()),
             slots: monitoring.slots.iter().cloned().collect(),
+            present_slots: Vec::new(),
             server: Some(self.server_facts(monitoring, timeline)),
         };
     }

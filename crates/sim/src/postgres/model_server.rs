@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pgward_agent::server::{Policy, ServerError, ServerSettings};
 use pgward_core::cluster::Member;
 use pgward_core::config::{DynamicConfig, EffectivePostgresql, LocalConfig};
+use pgward_core::decide::slots::standby::SlotParameters;
 use pgward_core::wal::Timeline;
 use serde_json::{Map, Value};
 
@@ -90,6 +91,10 @@ impl ServerSettings for ModelServer {
         if let Some(data) = &mut self.postgres().state().data {
             data.kept_dynamic = Some(document.clone());
         }
+    }
+
+    fn set_slot_parameters(&self, _: SlotParameters) -> bool {
+        false // There are no logical slots here.
     }
 
     fn policy(&self) -> Policy {

@@ -1,14 +1,13 @@
 //! Starting, stopping, promoting, copying, as the agent asks for it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgward_agent::local::Local;
 use pgward_agent::server::{LastRecord, Postmaster, ServerControl, ServerError, StopHow, Stopped};
 use pgward_core::cluster::{Cluster, Member};
 use pgward_core::decide::rewind::ControlState;
-use pgward_core::decide::slots::WantedSlot;
-use pgward_core::wal::Lsn;
+use pgward_core::decide::slots::Slots;
+use pgward_core::decide::slots::plan::{Position, PresentKind, PresentSlot, SlotStep};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -372,22 +371,20 @@ impl ServerControl for ModelServer {
         self.postgres().change(|state| state.move_aside().map_err(unusable))
     }
 
-    async fn sync_slots(
-        &self,
-        cluster: &Cluster,
-        wanted: &BTreeMap<String, WantedSlot>,
-        drop_unknown: bool,
-    ) -> Result<(), ServerError> {
+    async fn sync_slots(&self, cluster: &Cluster, slots: &Slots) -> Result<(), ServerError> {
         if self.postgres().is_in_recovery().await.is_none() {
             return Err(unusable("cannot reach PostgreSQL"));
         }
-        let is_in_line = self.postgres().state().data.as_ref().is_some_and(|data| data.has_slots(wanted, drop_unknown));
-        if !is_in_line {
+        let plan = |state: &State| {
+            let (process, data) = (state.process.as_ref()?, state.data.as_ref()?);
+            let lsn = if process.is_in_recovery { process.replayed } else { data.wal.flushed() };
+            Some(slots.plan(&data.present_slots(), Position { in_recovery: process.is_in_recovery, lsn }))
+        };
+        let steps = plan(&self.postgres().state()).unwrap_or_default();
+        if !steps.is_empty() {
             self.postgres().change(|state| {
-                let position = state.process.as_ref().map(|process| process.replayed).unwrap_or_default();
                 if let Some(data) = &mut state.data {
-                    let position = position.max(data.wal.flushed());
-                    data.sync_slots(wanted, drop_unknown, position);
+                    steps.iter().for_each(|step| data.carry_out(step));
                 }
             });
         }
@@ -402,42 +399,33 @@ impl DataDirectory {
         if self.has_standby_signal { StartAs::Standby(self.upstream.clone()) } else { StartAs::Primary }
     }
 
-    fn is_useless(&self, name: &str, slot: &Slot, wanted: &BTreeMap<String, WantedSlot>) -> bool {
-        slot.used_by.is_none() && (!wanted.contains_key(name) || slot.restart.is_none())
-    }
-
-    /// Where an unused slot is moved forward to.
-    fn advance(slot: &Slot, want: &WantedSlot) -> Option<Lsn> {
-        let is_free = slot.used_by.is_none() && !want.expected_active;
-        want.advance_to.filter(|target| is_free && Some(*target) > slot.restart)
-    }
-
-    fn has_slots(&self, wanted: &BTreeMap<String, WantedSlot>, drop_unknown: bool) -> bool {
-        let flushed = self.wal.flushed();
-        let has = |(name, want): (&String, &WantedSlot)| {
-            let slot = self.slots.get(name);
-            slot.is_some_and(|slot| {
-                slot.restart.is_some()
-                    && DataDirectory::advance(slot, want).is_none_or(|to| Some(to.min(flushed)) <= slot.restart)
-            })
+    fn present_slots(&self) -> Vec<PresentSlot> {
+        let present = |(name, slot): (&String, &Slot)| PresentSlot {
+            name: name.clone(),
+            kind: PresentKind::Physical,
+            active: slot.used_by.is_some(),
+            has_xmin: false,
+            catalog_xmin: None,
+            restart: slot.restart,
+            lost: false,
         };
-        let is_right = |(name, slot): (&String, &Slot)| !drop_unknown || !self.is_useless(name, slot, wanted);
-        wanted.iter().all(has) && self.slots.iter().all(is_right)
+        self.slots.iter().map(present).collect()
     }
 
-    /// Creates what is missing, drops what nobody needs, moves unused slots forward (SLT-2…6).
-    fn sync_slots(&mut self, wanted: &BTreeMap<String, WantedSlot>, drop_unknown: bool, position: Lsn) {
-        if drop_unknown {
-            let useless = self.slots.iter().filter(|(name, slot)| self.is_useless(name, slot, wanted));
-            let useless: Vec<String> = useless.map(|(name, _)| name.clone()).collect();
-            self.slots.retain(|name, _| !useless.contains(name));
-        }
+    /// There are only physical slots here.
+    fn carry_out(&mut self, step: &SlotStep) {
         let flushed = self.wal.flushed();
-        for (name, want) in wanted {
-            let slot = self.slots.entry(name.clone()).or_insert(Slot { restart: Some(flushed), used_by: None });
-            if let Some(target) = DataDirectory::advance(slot, want) {
-                slot.restart = slot.restart.max(Some(target.min(position)));
+        match step {
+            SlotStep::Drop { slot, .. } => drop(self.slots.remove(slot)),
+            SlotStep::CreatePhysical { slot } => {
+                self.slots.insert(slot.clone(), Slot { restart: Some(flushed), used_by: None });
             }
+            SlotStep::Advance { slot, to } => {
+                if let Some(slot) = self.slots.get_mut(slot) {
+                    slot.restart = slot.restart.max(Some(*to));
+                }
+            }
+            SlotStep::CreateLogical { .. } | SlotStep::SetFailover { .. } | SlotStep::AdvanceLogical { .. } => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use pgward_agent::server::{ServerControl, ServerRejoin, ServerSight, StopHow};
 use pgward_core::cluster::{Member, MemberRole};
 use pgward_core::config::{DynamicConfig, LocalConfig, Source, Sources};
 use pgward_core::decide::rewind::{Divergence, judge};
-use pgward_core::decide::slots::WantedSlot;
+use pgward_core::decide::slots::{Slots, WantedKind, WantedSlot};
 use pgward_core::names::MemberName;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -104,11 +104,12 @@ impl World {
     }
 
     async fn make_slots(&self, node: usize) {
-        let slot = || WantedSlot { expected_active: true, advance_to: None };
+        let slot = || WantedSlot { kind: WantedKind::Physical, expected_active: true, advance_to: None };
         let others = self.nodes.iter().filter(|other| other.member.name != self.nodes[node].member.name);
         let wanted = others.map(|other| (other.member.name.slot_name(), slot())).collect();
         let cluster = pgward_core::cluster::Cluster::from_keys(Default::default(), []);
-        self.nodes[node].server.sync_slots(&cluster, &wanted, true).await.unwrap();
+        let slots = Slots { wanted, ignored: Vec::new(), leads: true, may_drop: true };
+        self.nodes[node].server.sync_slots(&cluster, &slots).await.unwrap();
     }
 
     async fn start_standby(&self, node: usize, upstream: usize) {

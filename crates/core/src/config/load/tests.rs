@@ -231,6 +231,26 @@ fn validation_is_stricter_than_a_start() {
         ("an unknown level", json!({"log": {"level": "LOUD"}}), Some("LOUD: is not one of DEBUG, INFO")),
         ("quorum is fine", json!({"bootstrap": {"dcs": {"synchronous_mode": "quorum"}}}), None),
         ("words are fine", json!({"ctl": {"insecure": "off"}, "log": {"level": "debug"}}), None),
+        (
+            "a slot that cannot be named so",
+            json!({"bootstrap": {"dcs": {"slots": {"My-Slot": null}}}}),
+            Some("bootstrap.dcs.slots.My-Slot: is no name for a replication slot"),
+        ),
+        (
+            "a logical slot without its database",
+            json!({"bootstrap": {"dcs": {"permanent_slots": {"a": {"type": "logical", "plugin": "p"}}}}}),
+            Some("bootstrap.dcs.permanent_slots.a.database: is not set"),
+        ),
+        (
+            "a logical slot with the name of the member's own",
+            json!({"bootstrap": {"dcs": {"slots": {"n1": {"database": "d", "plugin": "p"}}}}}),
+            Some("bootstrap.dcs.slots.n1: is logical and has the name of this member's own slot"),
+        ),
+        (
+            "an entry that ignores no slot",
+            json!({"bootstrap": {"dcs": {"ignore_slots": [{"type": "both"}]}}}),
+            Some("bootstrap.dcs.ignore_slots[0].type: is both, which no slot is"),
+        ),
         ("no superuser", json!({"postgresql": {"authentication": {"superuser": null}}}), Some("superuser: is not set")),
         ("no address", json!({"restapi": {"connect_address": null}}), Some("restapi.connect_address: is not set")),
     ] {
@@ -280,16 +300,16 @@ tags: {nosync: true}
         "pg.yml:10: postgresql.dta_dir: is not a known key and is ignored; did you mean data_dir?",
         "pg.yml:11: postgresql.parameters.max_connections: 5: is the same on all members and ignored in the local file",
         "understood, and not acted on by this version: postgresql.create_replica_methods, postgresql.callbacks, \
-         bootstrap.dcs.synchronous_mode, bootstrap.dcs.slots, tags.nosync",
+         bootstrap.dcs.synchronous_mode, tags.nosync",
         "pg.yml:17: bootstrap.dcs.my_own: is not a known key",
     ];
     for part in expected {
         assert!(lines.iter().any(|line| line.contains(part)), "wanted {part}\nfound {lines:#?}");
     }
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
-    assert_eq!(config.pending.len(), 5);
+    assert_eq!(config.pending.len(), 4);
     let dynamic = crate::config::DynamicConfig::from_map(&to_dynamic_for_bootstrap(&config)).unwrap();
-    assert_eq!(dynamic.pending_keys(), ["synchronous_mode", "slots"]);
+    assert_eq!(dynamic.pending_keys(), ["synchronous_mode"]);
 }
 
 #[test]

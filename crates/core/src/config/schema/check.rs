@@ -7,21 +7,25 @@ use crate::config::address::{HostPort, InvalidAddress, ListenAddress};
 use crate::config::finding::Origin;
 use crate::config::options::option_list;
 use crate::config::report::{Report, Rule};
+use crate::config::slots::{PermanentSlot, SlotProblem, ignored_slots, permanent_slots};
 use crate::config::suggest::nearest;
 use crate::config::units::{bool_of, parse_int, seconds_of, text_of};
 use crate::config::yaml::{Kind, Node};
 use crate::json::is_truthy;
+use crate::names::MemberName;
 
 /// Walks a document and reports what its keys and values break.
 pub(in crate::config) struct Checker<'a> {
     report: &'a mut Report,
     pending: Vec<(String, Origin)>,
+    /// The slot that this member has on others.
+    own_slot: Option<String>,
 }
 
 /// The keys of a dynamic configuration that are understood and not acted on yet.
 pub(in crate::config) fn pending_in(document: &Map<String, Value>) -> Vec<String> {
     let root = Node::from_value(&Value::Object(document.clone()), &Origin::Store);
-    let mut checker = Checker { report: &mut Report::default(), pending: Vec::new() };
+    let mut checker = Checker { report: &mut Report::default(), pending: Vec::new(), own_slot: None };
     checker.section("", root.entries(), DYNAMIC, Place::Dynamic);
     checker.pending.into_iter().map(|(key, _)| key).collect()
 }
@@ -29,11 +33,13 @@ pub(in crate::config) fn pending_in(document: &Map<String, Value>) -> Vec<String
 impl<'a> Checker<'a> {
     /// Reports into `report`.
     pub(in crate::config) fn new(report: &'a mut Report) -> Self {
-        Checker { report, pending: Vec::new() }
+        Checker { report, pending: Vec::new(), own_slot: None }
     }
 
     /// Checks a whole local document and returns the keys that are not acted on yet, which one finding names.
     pub(in crate::config) fn local(mut self, root: &Node) -> Vec<String> {
+        let name = root.get("name").and_then(|name| text_of(&name.to_value()).parse::<MemberName>().ok());
+        self.own_slot = name.map(|name| name.slot_name());
         self.section("", root.entries(), super::LOCAL, Place::Local);
         self.tags(root.get("tags"));
         let keys: Vec<String> = self.pending.iter().map(|(key, _)| key.clone()).collect();
@@ -104,7 +110,46 @@ impl<'a> Checker<'a> {
             }
         } else if let Some((rule, problem, remedy)) = broken_rule(key.kind, node) {
             self.report.about(rule, full, node, problem, remedy);
+        } else {
+            self.entries(full, node, key.kind);
         }
+    }
+
+    /// What single entries of a value break.
+    fn entries(&mut self, full: &str, node: &Node, kind: Type) {
+        let value = node.to_value();
+        match (kind, &value) {
+            (Type::Slots, Value::Object(slots)) => {
+                let (slots, problems) = permanent_slots(slots);
+                for problem in problems {
+                    let at = problem.key.split('.').next().and_then(|name| node.get(name)).unwrap_or(node);
+                    self.about_slot(&format!("{full}."), at, problem);
+                }
+                let own = self.own_slot.as_deref().filter(|own| slots.get(*own).is_some_and(PermanentSlot::is_logical));
+                if let Some(own) = own.map(str::to_owned) {
+                    let at = node.get(&own).unwrap_or(node);
+                    let problem = "is logical and has the name of this member's own slot, which is physical (SLT-1)";
+                    self.report.add(
+                        Rule::Schema,
+                        at.origin.clone(),
+                        &format!("{full}.{own}"),
+                        None,
+                        problem,
+                        "rename it",
+                    );
+                }
+            }
+            (Type::SlotPatterns, Value::Array(patterns)) => {
+                ignored_slots(patterns).1.into_iter().for_each(|problem| self.about_slot(full, node, problem));
+            }
+            (_, _) => {}
+        }
+    }
+
+    fn about_slot(&mut self, section: &str, node: &Node, problem: SlotProblem) {
+        let rule = if problem.is_error { Rule::Schema } else { Rule::Notice };
+        let key = format!("{section}{}", problem.key);
+        self.report.add(rule, node.origin.clone(), &key, None, problem.text, problem.remedy);
     }
 
     /// Tags are free; some have a meaning, and two pairs exclude each other.
@@ -209,7 +254,7 @@ fn broken_rule(kind: Type, node: &Node) -> Option<Broken> {
             }),
         },
         Type::Listen => address_problem(ListenAddress::parse(&text_of(&value), None).err()),
-        Type::Lines => match &value {
+        Type::Lines | Type::SlotPatterns => match &value {
             Value::Array(items) if items.is_empty() => {
                 Some((Rule::Strict, "is an empty list".to_owned(), "remove the key, or add an item"))
             }
@@ -227,8 +272,8 @@ fn broken_rule(kind: Type, node: &Node) -> Option<Broken> {
                 broken("is neither a list nor text with commas", "write one item a line, each after a dash")
             }
         },
-        Type::Mapping if !value.is_object() => broken("is not a mapping", "write `name: value` below it"),
-        Type::Mapping => None,
+        Type::Mapping | Type::Slots if !value.is_object() => broken("is not a mapping", "write `name: value` below it"),
+        Type::Mapping | Type::Slots => None,
         Type::Options => {
             let (_, problems) = option_list(&value);
             let problem = problems.into_iter().next()?;

@@ -47,6 +47,10 @@ pub(super) enum Type {
     SynchronousMode,
     /// Any mapping.
     Mapping,
+    /// Permanent replication slots.
+    Slots,
+    /// A list of what slots have that are left alone.
+    SlotPatterns,
     /// Options of a tool.
     Options,
     /// A mapping with these keys.
