@@ -12,5 +12,6 @@ pub mod mutant;
 pub mod names;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+pub mod sync;
 pub mod time;
 pub mod wal;

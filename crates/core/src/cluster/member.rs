@@ -303,6 +303,16 @@ impl Member {
         self.tags().is_some_and(crate::config::is_nofailover)
     }
 
+    /// Never a synchronous standby (IN-T3).
+    pub fn is_nosync(&self) -> bool {
+        self.tags().is_some_and(crate::config::is_nosync)
+    }
+
+    /// How much it is preferred as synchronous standby (IN-T3); 1 without tags.
+    pub fn sync_priority(&self) -> i64 {
+        self.tags().map_or(1, crate::config::sync_priority)
+    }
+
     /// True when the tags say that this member does not stream, and so needs no slot.
     pub fn is_nostream(&self) -> bool {
         self.tags().is_some_and(crate::config::is_nostream)

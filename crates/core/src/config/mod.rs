@@ -45,5 +45,5 @@ pub use patch::patch;
 pub use secret::Secret;
 pub use slots::{ClusterType, PermanentSlot, SlotPattern, is_slot_name};
 pub use tags::Tags;
-pub(crate) use tags::{is_nofailover, is_nostream};
+pub(crate) use tags::{is_nofailover, is_nostream, is_nosync, sync_priority};
 pub use yaml::read_value;

@@ -46,17 +46,17 @@ impl Tags {
 
     /// Zero when [`Tags::is_nofailover`] by the boolean tag, else the configured priority, else 1 (IN-T2).
     pub fn failover_priority(&self) -> i64 {
-        self.priority("nofailover", "failover_priority")
+        priority(&self.0, "nofailover", "failover_priority")
     }
 
     /// Never a synchronous standby (IN-T3).
     pub fn is_nosync(&self) -> bool {
-        excludes(&self.0, "nosync", "sync_priority")
+        is_nosync(&self.0)
     }
 
     /// How much this member is preferred as synchronous standby (IN-T3).
     pub fn sync_priority(&self) -> i64 {
-        self.priority("nosync", "sync_priority")
+        sync_priority(&self.0)
     }
 
     /// Not offered to load balancers.
@@ -82,10 +82,16 @@ impl Tags {
     fn is_set(&self, tag: &str) -> bool {
         self.0.get(tag).is_some_and(is_truthy)
     }
+}
 
-    fn priority(&self, boolean: &str, priority: &str) -> i64 {
-        if self.is_set(boolean) { 0 } else { number(&self.0, priority).unwrap_or(1) }
-    }
+/// IN-T3, for one's own tags and for those that another member published.
+pub(crate) fn is_nosync(tags: &Map<String, Value>) -> bool {
+    excludes(tags, "nosync", "sync_priority")
+}
+
+/// [`Tags::sync_priority`] for the tags of any member.
+pub(crate) fn sync_priority(tags: &Map<String, Value>) -> i64 {
+    priority(tags, "nosync", "sync_priority")
 }
 
 /// IN-T1, for one's own tags and for those that another member published: both have to come to the same.
@@ -100,6 +106,10 @@ pub(crate) fn is_nostream(tags: &Map<String, Value>) -> bool {
         Some(value) => is_truthy(value),
         None => false,
     }
+}
+
+fn priority(tags: &Map<String, Value>, boolean: &str, priority: &str) -> i64 {
+    if tags.get(boolean).is_some_and(is_truthy) { 0 } else { number(tags, priority).unwrap_or(1) }
 }
 
 fn number(tags: &Map<String, Value>, tag: &str) -> Option<i64> {
