@@ -1,12 +1,16 @@
 //! Nodes that must not join: another cluster's data, another member's name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use pgward_tests::cluster::{Outcome, Topology, with};
+use pgward_tests::cluster::{Outcome, Topology, with, with_running};
+use pgward_tests::direct::DirectWriters;
 use pgward_tests::process::Spec;
+use pgward_tests::verdict::DirectVerdict;
+use pgward_tests::wait::until_true;
+use rustix::process::Signal;
 
-use crate::support::{WHOLE, agent};
+use crate::support::{TTL, WHOLE, agent, is_pgward, three};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_clusters_data_and_a_name_in_use_are_refused() -> Outcome {
@@ -46,6 +50,53 @@ async fn another_clusters_data_and_a_name_in_use_are_refused() -> Outcome {
         ensure!(cluster.primary().await? == 0, "n1 is not the primary any more");
         ensure!(cluster.nodes[0].agent_pid().is_some(), "the agent of n1 ended");
         Ok(())
+    })
+    .await
+}
+
+/// The second agent cannot ask the first whether it lives: the first is stopped while the second starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_members_with_one_name_one_keeps_the_leader_key() -> Outcome {
+    if !is_pgward() {
+        return Ok(());
+    }
+    with_running(three(), async |cluster| {
+        let primary = cluster.at_rest(WHOLE).await?;
+        let (second, name) = ((primary + 1) % 3, cluster.nodes[primary].name().to_owned());
+        let direct = DirectWriters::start(cluster).await?;
+        cluster.nodes[second].stop(WHOLE).await?;
+        let log = cluster.etcd.watch(&cluster.key("leader")).await?;
+        cluster.nodes[second].config["name"] = serde_json::json!(name);
+        cluster.nodes[primary].signal_agent(Signal::STOP);
+        let frozen = Instant::now();
+        cluster.nodes[second].start()?;
+        let log_file = cluster.nodes[second].agent_log();
+        let runs = async || Ok(std::fs::read_to_string(&log_file)?.contains(&format!("the agent runs name={name}")));
+        let started = until_true(TTL / 2, runs).await;
+        cluster.nodes[primary].signal_agent(Signal::CONT);
+        started.context("the second agent does not run")?;
+        println!("the first agent was stopped for {:?}", frozen.elapsed());
+
+        let told = async || {
+            let said = std::fs::read_to_string(cluster.nodes[second].agent_log())?;
+            Ok(said.contains("two members have one name"))
+        };
+        until_true(TTL * 3, told).await.context("the second agent does not say what is wrong")?;
+        ensure!(log.changes().is_empty(), "the leader key was touched: {:?}", log.changes());
+        let leader = cluster.etcd.get(&cluster.key(&format!("members/{name}"))).await?.context("no record")?;
+        let port = cluster.nodes[primary].advertised_port().to_string();
+        ensure!(leader.contains(&port), "the record is not that of the leader: {leader}");
+        let in_recovery = cluster.nodes[primary].socket().query("SELECT pg_is_in_recovery()").await?;
+        ensure!(in_recovery == ["f"], "the leader stepped down");
+
+        // The remedy that the log names.
+        cluster.nodes[second].stop(WHOLE).await?;
+        cluster.nodes[second].config["name"] = serde_json::json!(format!("n{}", second + 1));
+        cluster.nodes[second].start()?;
+        ensure!(cluster.all_streaming(WHOLE).await? == primary, "the primary changed");
+        let verdict = DirectVerdict::of(cluster, &direct.stop().await).await?;
+        println!("{verdict}");
+        verdict.is_exclusive()
     })
     .await
 }

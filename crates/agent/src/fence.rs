@@ -138,6 +138,11 @@ impl Fence {
         Fence { state: Arc::new(Mutex::new(state)), turn: Arc::default() }
     }
 
+    /// A former agent has armed the fencer, and nothing was ordered since: it had the leader key.
+    pub fn is_inherited(&self) -> bool {
+        self.lock().is_inherited
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

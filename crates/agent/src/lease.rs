@@ -7,7 +7,9 @@
 //! - the lease counts from just before the renewal was sent (TIM-4);
 //! - "not ours" is published only when the store has proved it; "unknown" leaves the last proof in place, which runs out
 //!   by itself (DCS-2);
-//! - every confirmed renewal is told to the fencer before it is told to anybody else.
+//! - every confirmed renewal is told to the fencer before it is told to anybody else;
+//! - the name in the leader key proves nothing: the key is ours under a lease that this process has or had, and, until the
+//!   store has answered for the first time, under the one that it was found with when the agent started (BEY-31).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use pgward_store::{AcquireOutcome, RenewOutcome, Renewal, Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::fence::Fence;
 use crate::host::Host;
@@ -52,6 +54,9 @@ impl LeaseTimes {
 /// Pause before a failed renewal is repeated.
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
 
+/// How many former leases are remembered. Each change of the `ttl` leaves one behind, which lives for one `ttl` at most.
+const FORMER_MAX: usize = 8;
+
 /// Requests in flight: the cycle sends one at a time, the shutdown another.
 const QUEUE: usize = 8;
 
@@ -62,6 +67,9 @@ pub struct LeaseState {
     pub id: Option<LeaseId>,
     /// What is proven about the leader key.
     pub key: Lease,
+    /// The revision of the leader key that was proven ours, while it is [`Lease::Held`]: what only the leader writes
+    /// depends on it (BEY-32).
+    pub revision: Option<Revision>,
     /// What the last failed request met.
     pub error: Option<String>,
 }
@@ -149,6 +157,14 @@ impl LeaseHandle {
         self.ask(Command::Claim).await
     }
 
+    /// The revision of the leader key while it is proven ours, for what only the leader writes (BEY-32).
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when it is not proven.
+    pub fn leadership(&self) -> Result<Revision, StoreError> {
+        self.state.borrow().revision.ok_or_else(|| StoreError::Conflict { key: "leader".to_owned() })
+    }
+
     /// Deletes the leader key if it is ours (DCS-3). The caller has made sure that PostgreSQL is not writable.
     pub async fn release(&self) -> Result<bool, StoreError> {
         self.ask(Command::Release).await
@@ -200,20 +216,56 @@ pub struct LeaseKeeper<S> {
     was_permitted: bool,
     /// The ttl that the present lease was asked for with; the store may have rounded it.
     asked_for: Option<Duration>,
+    /// Leases that this process had before, the newest last.
+    former: Vec<LeaseId>,
+    /// What the agent before this one may have left behind.
+    legacy: Legacy,
     /// A claim to create a cluster lives under the lease (BEY-23).
     guards_claim: bool,
     host: Arc<dyn Host>,
 }
 
+/// Whether a former agent of this member may have had the leader key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Predecessor {
+    /// The server here may have led: it is no standby, or a fencer guards it.
+    MayHaveLed,
+    /// A standby or nothing at all was found here: a leader key with our name is another agent's.
+    HasNotLed,
+}
+
+/// The lease under which the leader key named this member when its agent started (REC-1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Legacy {
+    /// The store was not seen yet.
+    Unseen,
+    /// It may be that of our predecessor. Used once: a key that was taken from us is not taken back (BEY-31).
+    Lease(LeaseId),
+    /// There is none.
+    Nothing,
+}
+
 impl<S: Store> LeaseKeeper<S> {
     /// A keeper that holds nothing yet, and the handle to it.
-    pub fn new(store: S, me: MemberName, fence: Fence, times: LeaseTimes, host: Arc<dyn Host>) -> (Self, LeaseHandle) {
+    pub fn new(
+        store: S,
+        me: MemberName,
+        predecessor: Predecessor,
+        fence: Fence,
+        times: LeaseTimes,
+        host: Arc<dyn Host>,
+    ) -> (Self, LeaseHandle) {
         let (command_sender, commands) = mpsc::channel(QUEUE);
-        let (state, state_receiver) = watch::channel(LeaseState { id: None, key: Lease::None, error: None });
+        let (state, state_receiver) =
+            watch::channel(LeaseState { id: None, key: Lease::None, revision: None, error: None });
         // Until the first cycle has run, the task may get a lease and keep it for one ttl.
         let (permit_sender, permit) = watch::channel(host.boot_now() + times.ttl);
         let (times_sender, times) = watch::channel(times);
-        let keeper = LeaseKeeper {
+        let legacy = match predecessor {
+            Predecessor::MayHaveLed => Legacy::Unseen,
+            Predecessor::HasNotLed => Legacy::Nothing,
+        };
+        let mut keeper = LeaseKeeper {
             store,
             me,
             fence,
@@ -224,9 +276,12 @@ impl<S: Store> LeaseKeeper<S> {
             next: Instant::now(),
             was_permitted: true,
             asked_for: None,
+            former: Vec::new(),
+            legacy,
             guards_claim: false,
             host: Arc::clone(&host),
         };
+        keeper.look_back();
         let handle = LeaseHandle {
             commands: command_sender,
             state: state_receiver,
@@ -239,10 +294,13 @@ impl<S: Store> LeaseKeeper<S> {
 
     /// Renews and obeys until `shutdown`, which comes after the last release.
     pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut view = self.store.view();
         loop {
+            self.look_back();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                Ok(()) = view.changed(), if self.legacy == Legacy::Unseen => {}
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     None => break,
@@ -262,6 +320,44 @@ impl<S: Store> LeaseKeeper<S> {
             let before = state.clone();
             change(state);
             *state != before
+        });
+    }
+
+    /// Notes the lease under which the key names us in the first picture of the store. What appears there later under a
+    /// lease that is none of ours is another agent's.
+    fn look_back(&mut self) {
+        if self.legacy != Legacy::Unseen {
+            return;
+        }
+        let Some(cluster) = self.store.view().borrow().current().cloned() else { return };
+        let leader = cluster.leader.as_ref().filter(|leader| leader.name == self.me);
+        let lease = leader.map(|leader| leader.lease).filter(|lease| *lease != LeaseId::default());
+        self.legacy = lease.map_or(Legacy::Nothing, Legacy::Lease);
+    }
+
+    /// The leases that our predecessor and this process have had.
+    fn former_and_legacy(&self) -> Vec<LeaseId> {
+        let legacy = match self.legacy {
+            Legacy::Lease(lease) => Some(lease),
+            Legacy::Unseen | Legacy::Nothing => None,
+        };
+        self.former.iter().copied().chain(legacy).collect()
+    }
+
+    /// Gives the present lease up, not the keys that are bound to it: a renewal takes them over (DCS-E2, DCS-E9).
+    fn leave_lease(&mut self) {
+        let left = self.state.borrow().id;
+        self.former.extend(left);
+        let surplus = self.former.len().saturating_sub(FORMER_MAX);
+        self.former.drain(..surplus);
+        self.publish(|state| state.id = None);
+    }
+
+    /// What the task proves, or stops to claim, about the leader key.
+    fn publish_key(&self, key: Lease, revision: Option<Revision>) {
+        self.publish(|state| {
+            state.key = key;
+            state.revision = revision;
         });
     }
 
@@ -291,14 +387,14 @@ impl<S: Store> LeaseKeeper<S> {
     async fn renew_once(&mut self, times: LeaseTimes) -> Result<(), StoreError> {
         let lease = self.lease(times).await?;
         if matches!(self.state.borrow().key, Lease::Held { .. }) {
-            return self.renew(lease, times).await.map(|_| ());
+            return self.renew(lease, self.former.clone(), times).await.map(|_| ());
         }
         match self.store.keep_alive(lease, times.renew_within()).await? {
             Some(kept) if self.guards_claim => self.fence.extend(kept.sent, kept.ttl, Revision::default()).await,
             Some(_) => {}
             None => {
                 self.guards_claim = false; // It is gone with its lease.
-                self.publish(|state| state.id = None);
+                self.leave_lease();
                 self.lease(times).await?;
             }
         }
@@ -317,31 +413,52 @@ impl<S: Store> LeaseKeeper<S> {
         Ok(id)
     }
 
-    /// Renews with proof. A lease that is gone is replaced once; the key then counts only if it still names us.
-    async fn renew(&mut self, lease: LeaseId, times: LeaseTimes) -> Result<bool, StoreError> {
+    /// Renews with proof. A lease that is gone is replaced once; the key then counts only if it still names us, under one of
+    /// the `former` leases.
+    async fn renew(&mut self, lease: LeaseId, mut former: Vec<LeaseId>, times: LeaseTimes) -> Result<bool, StoreError> {
         let within = times.renew_within();
-        let outcome = match self.store.renew(&self.me, lease, within).await {
+        let outcome = match self.store.renew(&self.me, lease, &former, within).await {
             Err(StoreError::LeaseGone) => {
-                self.publish(|state| state.id = None);
+                self.leave_lease();
+                former.push(lease);
                 let lease = self.lease(times).await?;
-                self.store.renew(&self.me, lease, within).await?
+                self.store.renew(&self.me, lease, &former, within).await?
             }
             other => other?,
         };
+        self.legacy = Legacy::Nothing; // The store has answered: from here on only what this process had is ours.
         match outcome {
             RenewOutcome::Renewed(renewal) => {
                 self.hold(renewal).await;
                 Ok(true)
             }
             RenewOutcome::NotOurs { holder } => {
-                warn!(holder = ?holder, "the leader key is not ours any more");
-                self.publish(|state| {
-                    state.key = Lease::NotOurs { holder };
-                    state.error = None;
-                });
+                self.tell_of_loss(holder.as_ref());
+                self.publish_key(Lease::NotOurs { holder }, None);
+                self.publish(|state| state.error = None);
                 self.next = Instant::now(); // The lease may be gone with the key: our record needs one.
                 Ok(false)
             }
+        }
+    }
+
+    /// BEY-31: a key that holds our own name is the hardest loss to understand.
+    fn tell_of_loss(&self, holder: Option<&MemberName>) {
+        let is_namesake = holder == Some(&self.me);
+        if !is_namesake {
+            warn!(holder = ?holder, "the leader key is not ours any more");
+        } else if matches!(self.state.borrow().key, Lease::Held { .. }) {
+            error!(
+                member = %self.me,
+                "another agent with the name of this member has taken the leader key: two members have one name; give \
+                 one of them another `name` and restart its agent"
+            );
+        } else {
+            warn!(
+                member = %self.me,
+                "the leader key holds our name under a lease that is not ours: it was left by a former agent and runs \
+                 out, or a second member has this name"
+            );
         }
     }
 
@@ -351,8 +468,11 @@ impl<S: Store> LeaseKeeper<S> {
         }
         self.guards_claim = false;
         self.fence.extend(renewal.sent, renewal.ttl, renewal.epoch).await;
+        self.legacy = Legacy::Nothing;
+        let held = Lease::Held { sent: renewal.sent, ttl: renewal.ttl, epoch: renewal.epoch };
         self.publish(|state| {
-            state.key = Lease::Held { sent: renewal.sent, ttl: renewal.ttl, epoch: renewal.epoch };
+            state.key = held;
+            state.revision = Some(renewal.revision);
             state.error = None;
         });
         self.next = Instant::now() + self.times().renew_every();
@@ -369,7 +489,7 @@ impl<S: Store> LeaseKeeper<S> {
             Command::Claim(answer) => drop(answer.send(self.claim(times).await)),
             Command::Forget => {
                 self.guards_claim = false;
-                self.publish(|state| state.key = Lease::None);
+                self.publish_key(Lease::None, None);
             }
             Command::Check => self.next = Instant::now(),
         }
@@ -379,7 +499,7 @@ impl<S: Store> LeaseKeeper<S> {
         let lease = self.lease(times).await?;
         let outcome = match self.store.acquire(&self.me, lease, times.retry_timeout).await {
             Err(StoreError::LeaseGone) => {
-                self.publish(|state| state.id = None);
+                self.leave_lease();
                 let lease = self.lease(times).await?;
                 self.store.acquire(&self.me, lease, times.retry_timeout).await? // DCS-E3
             }
@@ -397,14 +517,14 @@ impl<S: Store> LeaseKeeper<S> {
 
     async fn adopt(&mut self, times: LeaseTimes) -> Result<bool, StoreError> {
         let lease = self.lease(times).await?;
-        self.renew(lease, times).await
+        self.renew(lease, self.former_and_legacy(), times).await
     }
 
     async fn take(&mut self, times: LeaseTimes) -> Result<bool, StoreError> {
         let lease = self.lease(times).await?;
         let renewal = match self.store.take(&self.me, lease, times.retry_timeout).await {
             Err(StoreError::LeaseGone) => {
-                self.publish(|state| state.id = None);
+                self.leave_lease();
                 let lease = self.lease(times).await?;
                 self.store.take(&self.me, lease, times.retry_timeout).await?
             }
@@ -422,8 +542,10 @@ impl<S: Store> LeaseKeeper<S> {
 
     async fn release(&mut self, times: LeaseTimes) -> Result<bool, StoreError> {
         // Whatever the store answers, from here on this member does not believe to lead.
-        self.publish(|state| state.key = Lease::None);
-        let released = self.store.release(&self.me, None, times.retry_timeout).await?;
+        self.publish_key(Lease::None, None);
+        let mut leases = self.former_and_legacy();
+        leases.extend(self.state.borrow().id);
+        let released = self.store.release(&self.me, &leases, times.retry_timeout).await?;
         if released {
             info!("released the leader key");
         }
@@ -435,7 +557,7 @@ impl<S: Store> LeaseKeeper<S> {
         self.next = Instant::now();
         if self.asked_for != Some(self.times().ttl) {
             self.guards_claim = false; // It stays with the lease that is left to expire.
-            self.publish(|state| state.id = None);
+            self.leave_lease();
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use pgward_core::cluster::MemberRole;
 use pgward_core::config::{DynamicConfig, LocalConfig};
 use pgward_core::decide::Memory;
 use pgward_core::decide::view::Lease;
@@ -11,10 +12,10 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::action::Actions;
-use crate::cycle::{Cycle, lease_times};
+use crate::cycle::{Cycle, Namesake, lease_times};
 use crate::fence::Fence;
 use crate::host::Host;
-use crate::lease::LeaseKeeper;
+use crate::lease::{LeaseKeeper, Predecessor};
 use crate::local::Local;
 use crate::peers::Peers;
 use crate::rest::NodeView;
@@ -48,11 +49,17 @@ impl<S: Store, L: Server> Parts<S, L> {
     pub fn assemble(self) -> (LeaseKeeper<S>, Cycle<S, L>) {
         let Parts { config, dynamic, store, server, fence, peers, host, node, wake } = self;
         let times = lease_times(&dynamic);
-        let (keeper, lease) =
-            LeaseKeeper::new(store.clone(), config.name.clone(), fence.clone(), times, Arc::clone(&host));
+        let role = server.role_at_start();
+        let predecessor = match role {
+            _ if fence.is_inherited() => Predecessor::MayHaveLed,
+            MemberRole::Replica | MemberRole::StandbyLeader | MemberRole::Uninitialized => Predecessor::HasNotLed,
+            MemberRole::Primary | MemberRole::Promoted | MemberRole::Demoted => Predecessor::MayHaveLed,
+        };
+        let me = config.name.clone();
+        let (keeper, lease) = LeaseKeeper::new(store.clone(), me, predecessor, fence.clone(), times, Arc::clone(&host));
         let store_view = store.view();
         let decided_on = store_view.borrow().clone();
-        let local = Local::new(server.role_at_start(), Arc::clone(&host));
+        let local = Local::new(role, Arc::clone(&host));
         let cycle = Cycle {
             config,
             dynamic,
@@ -76,6 +83,7 @@ impl<S: Store, L: Server> Parts<S, L> {
             published: Default::default(),
             last_seen: None,
             warned: HashSet::new(),
+            namesake: Namesake::default(),
             last_reason: None,
             said: Vec::new(),
             last_effects: Vec::new(),

@@ -338,10 +338,16 @@ impl Store for SimStore {
         Ok(Renewal { sent, ..self.ask(within, take).await? })
     }
 
-    async fn renew(&self, _: &MemberName, lease: LeaseId, within: Duration) -> Result<RenewOutcome, StoreError> {
-        let sent = self.clocks.boot_now();
+    async fn renew(
+        &self,
+        _: &MemberName,
+        lease: LeaseId,
+        former: &[LeaseId],
+        within: Duration,
+    ) -> Result<RenewOutcome, StoreError> {
+        let (sent, former) = (self.clocks.boot_now(), former.to_vec());
         let renew = move |store: SimStore| async move {
-            let outcome = store.client.renew(&store.me, lease, within).await;
+            let outcome = store.client.renew(&store.me, lease, &former, within).await;
             if let Ok(RenewOutcome::Renewed(renewal)) = &outcome {
                 store.held(renewal, false);
             }
@@ -353,15 +359,33 @@ impl Store for SimStore {
         })
     }
 
-    async fn release(&self, _: &MemberName, lease: Option<LeaseId>, within: Duration) -> Result<bool, StoreError> {
+    async fn release(&self, _: &MemberName, leases: &[LeaseId], within: Duration) -> Result<bool, StoreError> {
+        let leases = leases.to_vec();
         let release = move |store: SimStore| async move {
-            let released = store.client.release(&store.me, lease, within).await?;
+            let released = store.client.release(&store.me, &leases, within).await?;
             if released {
                 (store.etcd.hook)(&StoreEvent::Released { member: store.me.clone() });
             }
             Ok(released)
         };
         self.ask(within, release).await
+    }
+
+    async fn write_as_leader(
+        &self,
+        leader: Revision,
+        key: &Key,
+        value: &str,
+        condition: Condition,
+        within: Duration,
+    ) -> Result<Revision, StoreError> {
+        let (key, value) = (key.clone(), value.to_owned());
+        let write = move |store: SimStore| async move {
+            let written = store.client.write_as_leader(leader, &key, &value, condition, within).await;
+            (store.etcd.hook)(&StoreEvent::Changed);
+            written
+        };
+        self.ask(within, write).await
     }
 
     async fn write(

@@ -74,6 +74,8 @@ pub struct Renewal {
     pub ttl: Duration,
     /// The revision that created the leader key: the epoch of this leadership.
     pub epoch: Revision,
+    /// The revision that changed the leader key last: as long as it has this one, its value and its lease are the same.
+    pub revision: Revision,
 }
 
 /// A lease that was extended. It says nothing about any key.
@@ -92,7 +94,8 @@ pub enum RenewOutcome {
     Renewed(Renewal),
     /// The key is provably not ours.
     NotOurs {
-        /// Who holds it; `None` when nobody does, or when its value is not the name of a member.
+        /// Who holds it; `None` when nobody does, or when its value is not the name of a member. Our own name when another
+        /// agent has it, too: the key is bound to a lease that is none of ours (BEY-31).
         holder: Option<MemberName>,
     },
 }
@@ -203,27 +206,45 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Extends the lease and proves that the leader key holds our name under it (DCS-2, BEY-3).
     ///
-    /// A key with our name under another lease, left by an agent that was restarted, is bound to this lease. A key that
-    /// is gone is never created again: that would skip the race.
+    /// A key with our name under one of the `former` leases, or under none, is bound to this lease. Under any other lease
+    /// it is not ours, whatever name it holds: two agents may have one name (BEY-31). A key that is gone is never created
+    /// again: that would skip the race.
     ///
     /// # Errors
-    /// [`StoreError::LeaseGone`] when the key holds our name under another lease and this lease does not exist: grant a
-    /// new lease and renew with it (DCS-E2).
+    /// [`StoreError::LeaseGone`] when the key would have to be bound to this lease and it does not exist: grant a new
+    /// lease and renew with it (DCS-E2).
     fn renew(
         &self,
         me: &MemberName,
         lease: LeaseId,
+        former: &[LeaseId],
         within: Duration,
     ) -> impl Future<Output = Result<RenewOutcome, StoreError>> + Send;
 
-    /// Deletes the leader key if it holds our name, and is bound to `lease` when one is given (DCS-3). False when it is
-    /// not ours.
+    /// Deletes the leader key if it holds our name under one of these leases, or under none (DCS-3). False when it is not
+    /// ours: the name alone proves nothing (BEY-31).
     fn release(
         &self,
         me: &MemberName,
-        lease: Option<LeaseId>,
+        leases: &[LeaseId],
         within: Duration,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Writes a key that only the leader writes, as [`write`](Store::write) without a lease does, if the leader key is
+    /// still as it was at the revision `leader` ([`Renewal::revision`]): what a deposed leader writes too late changes
+    /// nothing (BEY-32).
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the leader key has changed or `condition` does not hold. It names the leader key,
+    /// unless the store cannot tell which it was.
+    fn write_as_leader(
+        &self,
+        leader: Revision,
+        key: &Key,
+        value: &str,
+        condition: Condition,
+        within: Duration,
+    ) -> impl Future<Output = Result<Revision, StoreError>> + Send;
 
     /// Writes a key and returns the revision that a later condition has to name.
     ///

@@ -59,7 +59,10 @@ pub async fn all<B: Bench, F: Future<Output = B>>(bench: impl Fn(&'static str) -
     a_renewal_proves_that_the_key_is_ours(&bench("renew").await).await;
     a_renewal_never_creates_a_key(&bench("renew-gone").await).await;
     a_restarted_agent_binds_its_key_to_its_new_lease(&bench("rebind").await).await;
+    a_key_without_a_lease_belongs_to_the_member_it_names(&bench("hand").await).await;
+    of_two_agents_with_one_name_one_keeps_the_key(&bench("namesakes").await).await;
     release_deletes_only_what_is_ours(&bench("release").await).await;
+    only_the_leader_writes_as_leader(&bench("as-leader").await).await;
     take_overwrites(&bench("take").await).await;
     a_lease_that_ends_takes_its_keys_with_it(&bench("expiry").await).await;
     the_view_shows_every_change_in_order(&bench("view").await).await;
@@ -173,19 +176,19 @@ pub async fn a_renewal_proves_that_the_key_is_ours(bench: &impl Bench) {
     let (lease_a, lease_b) = two_leases(&store).await;
     let acquired = assert_acquired(store.acquire(&a, lease_a, WITHIN).await);
     let before = stored(bench, "leader").await;
-    let renewal = assert_renewed(store.renew(&a, lease_a, WITHIN).await);
+    let renewal = assert_renewed(store.renew(&a, lease_a, &[], WITHIN).await);
     assert_eq!(renewal.epoch, acquired.epoch);
     assert!(renewal.sent >= acquired.sent && renewal.sent <= bench.now());
     assert_eq!(stored(bench, "leader").await, before, "a renewal writes nothing");
 
-    assert_not_ours(store.renew(&b, lease_b, WITHIN).await, Some(&a), "held by another");
+    assert_not_ours(store.renew(&b, lease_b, &[], WITHIN).await, Some(&a), "held by another");
 
     bench.put("leader", b"b", Some(lease_a)).await;
-    assert_not_ours(store.renew(&a, lease_a, WITHIN).await, Some(&b), "overwritten under our own lease");
+    assert_not_ours(store.renew(&a, lease_a, &[], WITHIN).await, Some(&b), "overwritten under our own lease");
     assert_eq!(stored(bench, "leader").await.expect("kept").value, b"b");
 
     bench.put("leader", b"\xff/", None).await;
-    assert_not_ours(store.renew(&a, lease_a, WITHIN).await, None, "overwritten with garbage");
+    assert_not_ours(store.renew(&a, lease_a, &[], WITHIN).await, None, "overwritten with garbage");
     assert!(stored(bench, "leader").await.is_some());
 }
 
@@ -195,15 +198,15 @@ pub async fn a_renewal_never_creates_a_key(bench: &impl Bench) {
     let (lease, other) = two_leases(&store).await;
     assert_acquired(store.acquire(&a, lease, WITHIN).await);
     bench.delete("leader").await;
-    assert_not_ours(store.renew(&a, lease, WITHIN).await, None, "deleted by an operator while the lease lives");
+    assert_not_ours(store.renew(&a, lease, &[], WITHIN).await, None, "deleted by an operator while the lease lives");
     assert!(stored(bench, "leader").await.is_none());
     assert!(store.keep_alive(lease, WITHIN).await.expect("answers").is_some(), "the lease itself lives on");
 
     assert_acquired(store.acquire(&a, lease, WITHIN).await);
     bench.revoke(lease).await;
-    assert_not_ours(store.renew(&a, lease, WITHIN).await, None, "the lease was revoked");
+    assert_not_ours(store.renew(&a, lease, &[], WITHIN).await, None, "the lease was revoked");
     assert_eq!(store.keep_alive(lease, WITHIN).await.expect("answers"), None);
-    assert_not_ours(store.renew(&a, other, WITHIN).await, None, "a new lease does not help");
+    assert_not_ours(store.renew(&a, other, &[lease], WITHIN).await, None, "a new lease does not help");
     assert!(stored(bench, "leader").await.is_none());
 }
 
@@ -212,34 +215,112 @@ pub async fn a_restarted_agent_binds_its_key_to_its_new_lease(bench: &impl Bench
     let (store, a, b) = (bench.store(), name("a"), name("b"));
     let (old, new) = two_leases(&store).await;
     let acquired = assert_acquired(store.acquire(&a, old, WITHIN).await);
-    let renewal = assert_renewed(store.renew(&a, new, WITHIN).await);
+    assert_not_ours(store.renew(&a, new, &[], WITHIN).await, Some(&a), "another agent may have our name");
+    assert_eq!(stored(bench, "leader").await.expect("kept").lease, old, "it is left alone");
+    let renewal = assert_renewed(store.renew(&a, new, &[old], WITHIN).await);
     assert_eq!(renewal.epoch, acquired.epoch, "it is the same leadership");
+    assert!(renewal.revision > acquired.revision, "but another revision: {renewal:?} after {acquired:?}");
     let leader = stored(bench, "leader").await.expect("kept");
     assert_eq!((leader.value.as_slice(), leader.lease), (b"a".as_slice(), new));
     bench.revoke(old).await;
-    assert_renewed(store.renew(&a, new, WITHIN).await);
+    assert_renewed(store.renew(&a, new, &[old], WITHIN).await);
 
-    assert_not_ours(store.renew(&b, new, WITHIN).await, Some(&a), "the lease of another name proves nothing");
-    let gone = store.renew(&a, old, WITHIN).await;
+    assert_not_ours(store.renew(&b, new, &[], WITHIN).await, Some(&a), "the lease of another name proves nothing");
+    assert_not_ours(store.renew(&b, new, &[new], WITHIN).await, Some(&a), "nor does a former one");
+    assert_not_ours(store.renew(&a, old, &[], WITHIN).await, Some(&a), "a lease that is gone takes nothing over");
+    let gone = store.renew(&a, old, &[new], WITHIN).await;
     assert!(
         matches!(gone, Err(StoreError::LeaseGone)),
         "our name under a lease that lives, asked with one that is gone: {gone:?}"
     );
 }
 
+/// DCS-E2: what an operator writes over the key is nobody's, so that the member it names may have it.
+pub async fn a_key_without_a_lease_belongs_to_the_member_it_names(bench: &impl Bench) {
+    let (store, a, b) = (bench.store(), name("a"), name("b"));
+    let (lease_a, lease_b) = two_leases(&store).await;
+    assert_acquired(store.acquire(&a, lease_a, WITHIN).await);
+    bench.put("leader", b"a", None).await;
+    assert_not_ours(store.renew(&b, lease_b, &[], WITHIN).await, Some(&a), "it names another");
+    let renewal = assert_renewed(store.renew(&a, lease_a, &[], WITHIN).await);
+    let leader = stored(bench, "leader").await.expect("kept");
+    assert_eq!((leader.lease, leader.mod_revision), (lease_a, renewal.revision));
+    bench.put("leader", b"a", None).await;
+    assert!(!store.release(&b, &[lease_b], WITHIN).await.expect("answers"), "it names another");
+    assert!(store.release(&a, &[], WITHIN).await.expect("answers"));
+    assert!(stored(bench, "leader").await.is_none());
+}
+
+/// BEY-31: two agents with one name, that both renew, adopt and release as often as they like. Who has the key keeps it.
+pub async fn of_two_agents_with_one_name_one_keeps_the_key(bench: &impl Bench) {
+    let (store, a) = (bench.store(), name("a"));
+    let (first, second) = two_leases(&store).await;
+    let (former_of_first, former_of_second) = two_leases(&store).await;
+    let acquired = assert_acquired(store.acquire(&a, first, WITHIN).await);
+    for _ in 0..3 {
+        let refused = store.renew(&a, second, &[former_of_second], WITHIN).await;
+        assert_not_ours(refused, Some(&a), "the second agent never had the lease that the key is bound to");
+        assert!(!store.release(&a, &[second, former_of_second], WITHIN).await.expect("answers"), "not its to release");
+        assert_eq!(store.acquire(&a, second, WITHIN).await.expect("answers"), AcquireOutcome::Held);
+        let renewal = assert_renewed(store.renew(&a, first, &[former_of_first], WITHIN).await);
+        assert_eq!((renewal.epoch, renewal.revision), (acquired.epoch, acquired.revision), "nobody touched it");
+    }
+    // An adoption by the second, which had seen the lease of the first when it started: from then on it alone has the key.
+    let adopted = assert_renewed(store.renew(&a, second, &[first], WITHIN).await);
+    for _ in 0..3 {
+        let refused = store.renew(&a, first, &[former_of_first], WITHIN).await;
+        assert_not_ours(refused, Some(&a), "the first does not take it back");
+        assert!(!store.release(&a, &[first, former_of_first], WITHIN).await.expect("answers"), "not its to release");
+        let renewal = assert_renewed(store.renew(&a, second, &[], WITHIN).await);
+        assert_eq!(renewal.revision, adopted.revision, "nobody touched it");
+    }
+}
+
+/// BEY-32: what a deposed leader writes too late changes nothing.
+pub async fn only_the_leader_writes_as_leader(bench: &impl Bench) {
+    let (store, a, b) = (bench.store(), name("a"), name("b"));
+    let (lease_a, lease_b) = two_leases(&store).await;
+    let write =
+        async |leader, value, condition| store.write_as_leader(leader, &Key::Status, value, condition, WITHIN).await;
+    assert_conflict(write(Revision::default(), "0", Condition::Always).await, "nobody leads");
+
+    let reign = assert_acquired(store.acquire(&a, lease_a, WITHIN).await).revision;
+    assert_eq!(stored(bench, "leader").await.expect("acquired").mod_revision, reign);
+    let written = write(reign, "1", Condition::Absent).await.expect("the leader creates an absent key");
+    assert_conflict(write(reign, "2", Condition::Absent).await, "it exists now");
+    let written = write(reign, "2", Condition::Revision(written)).await.expect("the leader changes what it has read");
+    let found = stored(bench, "status").await.expect("written");
+    assert_eq!((found.value.as_slice(), found.mod_revision, found.lease), (b"2".as_slice(), written, LeaseId(0)));
+    assert_renewed(store.renew(&a, lease_a, &[], WITHIN).await);
+    write(reign, "3", Condition::Always).await.expect("a renewal changes nothing about it");
+
+    assert!(store.release(&a, &[lease_a], WITHIN).await.expect("answers"));
+    assert_deposed(write(reign, "late", Condition::Always).await, "released");
+    let next = assert_acquired(store.acquire(&b, lease_b, WITHIN).await).revision;
+    assert_deposed(write(reign, "late", Condition::Always).await, "another leads");
+    assert_conflict(write(reign, "late", Condition::Revision(written)).await, "another leads");
+    bench.put("leader", b"b", None).await;
+    assert_deposed(write(next, "late", Condition::Always).await, "not bound to our lease any more");
+    let next = assert_renewed(store.renew(&b, lease_b, &[], WITHIN).await).revision;
+    assert_eq!(stored(bench, "status").await.expect("kept").value, b"3", "nothing of it was written");
+    write(next, "4", Condition::Always).await.expect("the leader writes");
+    assert_eq!(stored(bench, "status").await.expect("written").value, b"4");
+}
+
 /// DCS-3.
 pub async fn release_deletes_only_what_is_ours(bench: &impl Bench) {
     let (store, a, b) = (bench.store(), name("a"), name("b"));
     let (lease_a, lease_b) = two_leases(&store).await;
-    assert!(!store.release(&a, None, WITHIN).await.expect("answers"), "nothing is held");
+    assert!(!store.release(&a, &[], WITHIN).await.expect("answers"), "nothing is held");
     assert_acquired(store.acquire(&a, lease_a, WITHIN).await);
-    assert!(!store.release(&b, Some(lease_b), WITHIN).await.expect("answers"), "held by another");
-    assert!(!store.release(&a, Some(lease_b), WITHIN).await.expect("answers"), "held under another lease");
+    assert!(!store.release(&b, &[lease_b], WITHIN).await.expect("answers"), "held by another");
+    assert!(!store.release(&a, &[lease_b], WITHIN).await.expect("answers"), "held under another lease");
     assert!(stored(bench, "leader").await.is_some());
-    assert!(store.release(&a, Some(lease_a), WITHIN).await.expect("answers"));
+    assert!(store.release(&a, &[lease_a], WITHIN).await.expect("answers"));
     assert!(stored(bench, "leader").await.is_none());
     let first = assert_acquired(store.acquire(&a, lease_a, WITHIN).await);
-    assert!(store.release(&a, None, WITHIN).await.expect("answers"), "the name alone is enough when no lease is given");
+    assert!(!store.release(&a, &[], WITHIN).await.expect("answers"), "the name alone is not enough");
+    assert!(store.release(&a, &[lease_b, lease_a], WITHIN).await.expect("answers"), "one of them is enough");
     let second = assert_acquired(store.acquire(&b, lease_b, WITHIN).await);
     assert!(second.epoch > first.epoch, "each leadership is newer than the one before");
 }
@@ -251,8 +332,8 @@ pub async fn take_overwrites(bench: &impl Bench) {
     let taken = store.take(&a, lease_a, WITHIN).await.expect("takes an absent key");
     assert_eq!(taken.epoch, stored(bench, "leader").await.expect("taken").create_revision);
     let taken = store.take(&b, lease_b, WITHIN).await.expect("takes a key that is held");
-    assert_eq!(taken.epoch, assert_renewed(store.renew(&b, lease_b, WITHIN).await).epoch);
-    assert_not_ours(store.renew(&a, lease_a, WITHIN).await, Some(&b), "it was taken");
+    assert_eq!(taken.epoch, assert_renewed(store.renew(&b, lease_b, &[], WITHIN).await).epoch);
+    assert_not_ours(store.renew(&a, lease_a, &[], WITHIN).await, Some(&b), "it was taken");
     bench.revoke(lease_a).await;
     let refused = store.take(&a, lease_a, WITHIN).await;
     assert!(matches!(refused, Err(StoreError::LeaseGone)), "{refused:?}");
@@ -277,7 +358,7 @@ pub async fn a_lease_that_ends_takes_its_keys_with_it(bench: &impl Bench) {
     assert!(!cluster.members.contains_key(&a), "member and leader key go together: {cluster:?}");
     assert!(cluster.members.contains_key(&b));
     assert!(cluster.status.optime.is_some());
-    assert_not_ours(store.renew(&a, lease, WITHIN).await, None, "the lease has ended");
+    assert_not_ours(store.renew(&a, lease, &[], WITHIN).await, None, "the lease has ended");
     assert_acquired(store.acquire(&b, other, WITHIN).await);
 }
 
@@ -395,6 +476,10 @@ async fn stored(bench: &impl Bench, suffix: &str) -> Option<RawKey> {
 
 fn assert_conflict<T: std::fmt::Debug>(result: Result<T, StoreError>, why: &str) {
     assert!(matches!(result, Err(StoreError::Conflict { .. })), "{why}: {result:?}");
+}
+
+fn assert_deposed<T: std::fmt::Debug>(result: Result<T, StoreError>, why: &str) {
+    assert!(matches!(&result, Err(StoreError::Conflict { key }) if key == "leader"), "{why}: {result:?}");
 }
 
 fn assert_acquired(result: Result<AcquireOutcome, StoreError>) -> Renewal {

@@ -204,9 +204,17 @@ impl State {
         if holds { Ok(()) } else { Err(StoreError::Conflict { key: suffix.to_owned() }) }
     }
 
+    /// BEY-32. A revision of zero, which means that a key is absent, is nobody's leadership.
+    fn check_leader(&self, leader: Revision) -> Result<(), StoreError> {
+        let is_led = self.keys.get(LEADER).is_some_and(|key| key.mod_revision == leader);
+        if is_led { Ok(()) } else { Err(StoreError::Conflict { key: LEADER.to_owned() }) }
+    }
+
     fn renewal(&self, kept: KeptAlive) -> Renewal {
-        let epoch = self.keys.get(LEADER).map(|key| key.create_revision).unwrap_or_default();
-        Renewal { sent: kept.sent, ttl: kept.ttl, epoch }
+        let leader = self.keys.get(LEADER);
+        let epoch = leader.map(|key| key.create_revision).unwrap_or_default();
+        let revision = leader.map(|key| key.mod_revision).unwrap_or_default();
+        Renewal { sent: kept.sent, ttl: kept.ttl, epoch, revision }
     }
 
     fn cluster(&self) -> Arc<Cluster> {
@@ -335,11 +343,18 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn renew(&self, me: &MemberName, lease: LeaseId, within: Duration) -> Result<RenewOutcome, StoreError> {
+    async fn renew(
+        &self,
+        me: &MemberName,
+        lease: LeaseId,
+        former: &[LeaseId],
+        within: Duration,
+    ) -> Result<RenewOutcome, StoreError> {
         self.ask(within, |state| {
             let kept = state.keep_alive(lease);
             let Some(known) = state.keys.get(LEADER) else { return Ok(RenewOutcome::NotOurs { holder: None }) };
-            if known.value != me.as_str().as_bytes() {
+            let is_ours = known.lease == lease || known.lease == LeaseId::default() || former.contains(&known.lease);
+            if known.value != me.as_str().as_bytes() || !is_ours {
                 let holder = std::str::from_utf8(&known.value).ok().and_then(|name| name.parse().ok());
                 return Ok(RenewOutcome::NotOurs { holder });
             }
@@ -352,12 +367,29 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn release(&self, me: &MemberName, lease: Option<LeaseId>, within: Duration) -> Result<bool, StoreError> {
+    async fn release(&self, me: &MemberName, leases: &[LeaseId], within: Duration) -> Result<bool, StoreError> {
         self.ask(within, |state| {
             let is_ours = state.keys.get(LEADER).is_some_and(|known| {
-                known.value == me.as_str().as_bytes() && lease.is_none_or(|lease| known.lease == lease)
+                let is_bound_to_us = known.lease == LeaseId::default() || leases.contains(&known.lease);
+                known.value == me.as_str().as_bytes() && is_bound_to_us
             });
             Ok(is_ours && state.delete([LEADER.to_owned()]) == 1)
+        })
+    }
+
+    async fn write_as_leader(
+        &self,
+        leader: Revision,
+        key: &Key,
+        value: &str,
+        condition: Condition,
+        within: Duration,
+    ) -> Result<Revision, StoreError> {
+        self.ask(within, |state| {
+            state.check_leader(leader)?;
+            let suffix = key.suffix();
+            state.check(&suffix, condition)?;
+            Ok(state.put(&suffix, value.as_bytes(), LeaseId::default()))
         })
     }
 

@@ -86,17 +86,17 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 };
                 self.write(&Key::Initialize, system_id, over.map_or(Condition::Absent, Condition::Revision)).await?;
             }
-            Effect::StoreConfig => {
-                // Whatever is there: absent, or garbage that nobody can use. What was in force stays in force (IN-D2).
+            Effect::StoreConfig { over } => {
+                // What was in force stays in force (IN-D2), unless somebody has written another one meanwhile (BEY-32).
                 let value = pgward_core::json::compact(&self.dynamic.document);
-                self.write(&Key::Config, &value, Condition::Always).await?;
+                self.write_as_leader(&Key::Config, &value, over.map_or(Condition::Absent, Condition::Revision)).await?;
             }
             Effect::RewriteFailover { request, seen } => {
                 let value = request.as_ref().map_or(FailoverRequest::NONE.to_owned(), FailoverRequest::to_value);
                 self.write(&Key::Failover, &value, seen.map_or(Condition::Always, Condition::Revision)).await?;
             }
             Effect::StoreHistory(history) => {
-                self.write(&Key::History, &history.to_value(), Condition::Always).await?;
+                self.write_as_leader(&Key::History, &history.to_value(), Condition::Always).await?;
             }
             Effect::ClearInitialize { seen } => {
                 let revision = self.store.delete(&Key::Initialize, Condition::Revision(*seen), within).await?;
@@ -225,7 +225,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             | Effect::Adopt
             | Effect::Release
             | Effect::StoreSystemId { .. }
-            | Effect::StoreConfig
+            | Effect::StoreConfig { .. }
             | Effect::RewriteFailover { .. }
             | Effect::StoreHistory(_)
             | Effect::ClearInitialize { .. }
@@ -282,8 +282,10 @@ impl<S: Store, L: Server> Cycle<S, L> {
             self.server.end_leftovers().await?;
         }
         self.fence.disarm().await;
-        self.lease.release().await?;
-        Ok(())
+        match self.lease.release().await? {
+            true => Ok(()),
+            false => Err(Problem::Lost("the leader key is not ours to release: gone, another's, or of another lease")),
+        }
     }
 
     /// Takes the guard from a server that is no primary: not before what a dead postmaster may have left is ended, because
@@ -297,6 +299,15 @@ impl<S: Store, L: Server> Cycle<S, L> {
     /// Writes a key and waits until the view shows it, so that the next decision does not write it again.
     async fn write(&mut self, key: &Key, value: &str, condition: Condition) -> Result<(), Problem> {
         let revision = self.store.write(key, value, condition, None, self.dynamic.timing.retry_timeout).await?;
+        info!(key = %key.suffix(), "wrote a key");
+        self.catch_up(revision).await;
+        Ok(())
+    }
+
+    /// The same under the condition that the leader key is still ours: a write that arrives late changes nothing (BEY-32).
+    async fn write_as_leader(&mut self, key: &Key, value: &str, condition: Condition) -> Result<(), Problem> {
+        let (leader, within) = (self.lease.leadership()?, self.dynamic.timing.retry_timeout);
+        let revision = self.store.write_as_leader(leader, key, value, condition, within).await?;
         info!(key = %key.suffix(), "wrote a key");
         self.catch_up(revision).await;
         Ok(())

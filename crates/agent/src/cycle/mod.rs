@@ -3,6 +3,7 @@
 //! Events only wake it; it reads everything again. The tick is the safety net, not the clock (BEY-1).
 
 mod execute;
+mod namesake;
 mod observe;
 mod publish;
 mod shutdown;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use pgward_core::cluster::{Cluster, KeyWarning, Revision};
 use pgward_core::config::{DynamicConfig, LocalConfig};
 use pgward_core::decide::peers::PeerPoll;
-use pgward_core::decide::view::{Finished, Lease};
+use pgward_core::decide::view::{Finished, Lease, Store as SeenStore};
 use pgward_core::decide::{Decision, Effect, Memory, Reason, decide};
 use pgward_core::time::BootInstant;
 use pgward_store::{Store, StoreView};
@@ -22,6 +23,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
+
+pub(crate) use namesake::Namesake;
 
 use crate::action::Actions;
 use crate::fence::Fence;
@@ -59,6 +62,7 @@ pub struct Cycle<S: Store, L: Server> {
     pub(crate) published: publish::Published,
     pub(crate) last_seen: Option<Seen<L::Postmaster>>,
     pub(crate) warned: HashSet<KeyWarning>,
+    pub(crate) namesake: Namesake,
     pub(crate) last_reason: Option<Reason>,
     /// What the log has told since the last decision of another kind, the newest first.
     pub(crate) said: Vec<Reason>,
@@ -189,6 +193,9 @@ impl<S: Store, L: Server> Cycle<S, L> {
         self.decided_on = self.store_view.borrow_and_update().clone();
         self.refresh_dynamic();
         let (view, seen) = self.observe().await;
+        if let SeenStore::Current(cluster) = &view.store {
+            self.look_for_namesake(&view, cluster);
+        }
         let (decision, memory) = decide(&view, &self.memory);
         let before = std::mem::replace(&mut self.memory, memory);
         self.recorder.note(&view, before, &decision, &self.memory);

@@ -49,6 +49,9 @@ impl<S: Store, L: Server> Cycle<S, L> {
     async fn publish_record(&mut self, view: &View, cluster: &Cluster) {
         let lease = self.lease.now().id;
         let Some(lease_id) = lease else { return };
+        if self.namesake.leads() {
+            return; // BEY-31: replicas follow the leader by this record.
+        }
         let local = self.local.get();
         let seen = self.last_seen.as_ref();
         let essential = Record {
@@ -111,11 +114,14 @@ impl<S: Store, L: Server> Cycle<S, L> {
         if same_slots && self.published.status_at.is_some_and(|at| !self.is_due(at)) {
             return;
         }
-        match self.store.write(&Key::Status, &status.to_value(), Condition::Always, None, self.brief()).await {
+        let Ok(leader) = self.lease.leadership() else { return };
+        let value = status.to_value();
+        match self.store.write_as_leader(leader, &Key::Status, &value, Condition::Always, self.brief()).await {
             Ok(_) => {
                 self.published.status = Some(status);
                 self.published.status_at = Some(Instant::now());
             }
+            Err(StoreError::Conflict { .. }) => self.lease.check(), // BEY-32: not the leader's to write any more.
             Err(problem) => warn!(error = %problem, "the status could not be written"),
         }
     }

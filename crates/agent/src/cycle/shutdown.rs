@@ -74,7 +74,11 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let known = self.store_view.borrow().latest().map(|cluster| cluster.status.clone());
         let value = Status { optime: Some(position), ..known.unwrap_or_default() }.to_value();
         let within = self.dynamic.timing.retry_timeout.min(Duration::from_secs(5));
-        if let Err(problem) = self.store.write(&Key::Status, &value, Condition::Always, None, within).await {
+        let written = match self.lease.leadership() {
+            Ok(leader) => self.store.write_as_leader(leader, &Key::Status, &value, Condition::Always, within).await,
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = written {
             warn!(error = %problem, "the position at the end could not be published");
         }
     }

@@ -1,5 +1,5 @@
 use pgward_core::time::fence_deadline;
-use pgward_store::{MemoryFault, MemoryServer, MemoryStore};
+use pgward_store::{Condition, Key, MemoryFault, MemoryServer, MemoryStore};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -12,6 +12,10 @@ const EVERY: Duration = Duration::from_secs(6);
 
 fn times() -> LeaseTimes {
     LeaseTimes { ttl: TTL, loop_wait: Duration::from_secs(10), retry_timeout: Duration::from_secs(10) }
+}
+
+fn name() -> MemberName {
+    "a".parse().unwrap()
 }
 
 /// The task of member `a`, on a store whose clock began with ours; the time of the task itself is paused.
@@ -29,9 +33,14 @@ impl Bench {
     fn new() -> Bench {
         let server = MemoryServer::new();
         server.advance(System.boot_now().0);
+        Bench::on(server, Predecessor::MayHaveLed)
+    }
+
+    /// The agent of `a` starts where something may be stored already.
+    fn on(server: MemoryServer, predecessor: Predecessor) -> Bench {
         let (store, (fence, notes)) = (server.client(), Fence::noting(false));
         let (keeper, lease) =
-            LeaseKeeper::new(store.clone(), "a".parse().unwrap(), fence.clone(), times(), Arc::new(System));
+            LeaseKeeper::new(store.clone(), name(), predecessor, fence.clone(), times(), Arc::new(System));
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(keeper.run(shutdown.clone()));
         lease.permit_until(System.boot_now() + Duration::from_secs(3600));
@@ -124,17 +133,94 @@ async fn a_lease_that_is_gone_takes_the_leadership_with_it() {
     assert_eq!(bench.key(), Some(("a".to_owned(), after)));
 }
 
+/// A store in which an agent of `a`, that is no more or lives elsewhere, has the leader key; and that agent's lease.
+async fn led_by_a_namesake() -> (MemoryServer, MemoryStore, LeaseId) {
+    let server = MemoryServer::new();
+    server.advance(System.boot_now().0);
+    let store = server.client();
+    let lease = store.grant(TTL, EVERY).await.unwrap();
+    assert!(matches!(store.acquire(&name(), lease, EVERY).await.unwrap(), AcquireOutcome::Acquired(_)));
+    (server, store, lease)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_of_a_former_agent_is_adopted() {
-    let bench = Bench::new();
-    let former = bench.store.grant(TTL, EVERY).await.unwrap();
-    bench.server.put("leader", b"a", Some(former));
+    let (server, _, _) = led_by_a_namesake().await;
+    let bench = Bench::on(server, Predecessor::MayHaveLed);
     assert!(bench.lease.adopt().await.unwrap());
     let id = bench.lease.now().id.unwrap();
     assert_eq!(bench.key(), Some(("a".to_owned(), id)));
     bench.server.delete("leader");
     assert!(!bench.lease.adopt().await.unwrap(), "a key that is gone proves nothing");
     assert_eq!(bench.key(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_a_former_agent_is_released() {
+    let (server, _, _) = led_by_a_namesake().await;
+    let bench = Bench::on(server, Predecessor::MayHaveLed);
+    assert!(bench.lease.release().await.unwrap());
+    assert_eq!(bench.key(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_has_no_key_to_adopt() {
+    let (server, _, lease) = led_by_a_namesake().await;
+    let bench = Bench::on(server, Predecessor::HasNotLed);
+    assert!(!bench.lease.adopt().await.unwrap());
+    assert_eq!(bench.lease.now().key, Lease::NotOurs { holder: Some(name()) });
+    assert!(!bench.lease.release().await.unwrap());
+    assert_eq!(bench.key(), Some(("a".to_owned(), lease)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_a_namesake_creates_later_is_not_adopted() {
+    let bench = Bench::new();
+    bench.pass(EVERY).await;
+    let lease = bench.store.grant(TTL, EVERY).await.unwrap();
+    assert!(matches!(bench.store.acquire(&name(), lease, EVERY).await.unwrap(), AcquireOutcome::Acquired(_)));
+    assert!(!bench.lease.adopt().await.unwrap());
+    assert!(!bench.lease.release().await.unwrap());
+    assert_eq!(bench.key(), Some(("a".to_owned(), lease)));
+}
+
+/// BEY-31. Both tasks renew for minutes; each is also asked to adopt and to release, as a decision might.
+#[tokio::test(start_paused = true)]
+async fn of_two_agents_with_one_name_exactly_one_keeps_the_key() {
+    let first = Bench::leading().await;
+    let epoch = first.lease.now().revision;
+    let second = Bench::on(first.server.clone(), Predecessor::MayHaveLed);
+    assert!(second.lease.adopt().await.unwrap(), "as a restarted agent does");
+    let taken = second.key();
+    first.pass(EVERY).await;
+    assert_eq!(first.lease.now().key, Lease::NotOurs { holder: Some(name()) }, "the next renewal tells");
+    for _ in 0..20 {
+        first.pass(EVERY).await;
+        assert!(!first.lease.adopt().await.unwrap(), "what was taken is not taken back");
+        assert_eq!(first.lease.now().key, Lease::NotOurs { holder: Some(name()) });
+        assert!(!first.lease.acquire().await.unwrap());
+        assert!(!first.lease.release().await.unwrap());
+        assert_eq!(second.held_since(), Some(second.server.now()));
+        assert_eq!(second.key(), taken, "nobody touched it");
+    }
+    assert!(second.lease.now().revision > epoch);
+    let late = first.store.write_as_leader(epoch.unwrap(), &Key::Status, "{}", Condition::Always, EVERY).await;
+    assert!(matches!(late, Err(StoreError::Conflict { .. })), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_leadership_is_told_while_it_is_proven() {
+    let bench = Bench::new();
+    assert!(bench.lease.leadership().is_err());
+    assert!(bench.lease.acquire().await.unwrap());
+    let acquired = bench.lease.leadership().unwrap();
+    bench.pass(EVERY).await;
+    assert_eq!(bench.lease.leadership().unwrap(), acquired, "a renewal changes nothing about the key");
+    bench.server.put("leader", b"a", None);
+    bench.pass(EVERY).await;
+    assert!(bench.lease.leadership().unwrap() > acquired, "bound to the lease again");
+    assert!(bench.lease.release().await.unwrap());
+    assert!(bench.lease.leadership().is_err());
 }
 
 #[tokio::test(start_paused = true)]

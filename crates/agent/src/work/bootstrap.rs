@@ -61,15 +61,15 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
         if let Err(problem) = self.server.check_port() {
             return Outcome::Failed(problem.to_string()); // Nothing was claimed or created yet.
         }
-        match self.claim().await {
-            Ok(true) => {}
-            Ok(false) => return Outcome::Cancelled, // BOO-4
+        let claimed = match self.claim().await {
+            Ok(Some(claimed)) => claimed,
+            Ok(None) => return Outcome::Cancelled, // BOO-4
             Err(problem) => {
                 error!(error = %problem, "could not claim the cluster");
                 sleep(RETRY_PAUSE).await;
                 return Outcome::Cancelled;
             }
-        }
+        };
         info!("won the race to create the cluster");
         match self.create(&progress).await {
             Ok(()) => {
@@ -79,9 +79,9 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
             Err(problem) => {
                 error!(error = %problem, "creating the cluster failed");
                 if matches!(problem, Problem::Server(ServerError::NotOurs(_))) {
-                    self.give_back().await; // What is in the way was not created by us (INV-S11).
+                    self.give_back(claimed, None).await; // What is in the way was not created by us (INV-S11).
                 } else {
-                    self.undo().await;
+                    self.undo(claimed).await;
                 }
                 Outcome::Failed(problem.to_string())
             }
@@ -92,7 +92,9 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
     ///
     /// The announcement of life comes first, so that nobody else tries meanwhile; the claim is bound to the same lease,
     /// so that it never outlives us; and who made it is written last, so that it is never said of a claim of Patroni's.
-    async fn claim(&self) -> Result<bool, StoreError> {
+    ///
+    /// Returns the revision at which `initialize` was claimed; `None` when somebody else was faster.
+    async fn claim(&self) -> Result<Option<Revision>, StoreError> {
         let me = self.config.name.as_str();
         let mut state = self.lease.state();
         let granted = timeout(self.within, state.wait_for(|state| state.id.is_some())).await;
@@ -104,27 +106,27 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
             Ok(_) => {}
             Err(StoreError::Conflict { .. }) => {
                 let known = self.store.read(self.within).await?.own.get(INTENT_ALIVE_KEY).cloned();
-                let Some(ours) = known.filter(|known| known.value == me) else { return Ok(false) };
+                let Some(ours) = known.filter(|known| known.value == me) else { return Ok(None) };
                 // Left by an earlier attempt: it has to live as long as this one.
                 let unchanged = Condition::Revision(ours.revision);
                 self.store.write(&alive, me, unchanged, Some(lease), self.within).await?;
             }
             Err(other) => return Err(other),
         }
-        match self.store.write(&Key::Initialize, "", Condition::Absent, Some(lease), self.within).await {
-            Ok(_) => {}
-            Err(StoreError::Conflict { .. }) if leaves_out(Mutant::BootstrapAgain) => {}
+        let claimed = match self.store.write(&Key::Initialize, "", Condition::Absent, Some(lease), self.within).await {
+            Ok(claimed) => claimed,
+            Err(StoreError::Conflict { .. }) if leaves_out(Mutant::BootstrapAgain) => Revision::default(),
             Err(StoreError::Conflict { .. }) => {
                 self.store.delete(&alive, Condition::Always, self.within).await?;
-                return Ok(false);
+                return Ok(None);
             }
             Err(other) => return Err(other),
-        }
+        };
         let claim = Key::Own(INTENT_KEY.to_owned());
         if let Err(problem) = self.store.write(&claim, me, Condition::Always, None, self.within).await {
             warn!(error = %problem, "could not say who creates the cluster; the claim ends with our lease all the same");
         }
-        Ok(true)
+        Ok(Some(claimed))
     }
 
     async fn create(&self, progress: &Progress) -> Result<(), Problem> {
@@ -208,7 +210,7 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
     }
 
     /// BOO-8: gives the claim back, stops the server, and moves the remains aside; nothing is deleted.
-    async fn undo(&self) {
+    async fn undo(&self, claimed: Revision) {
         if let Err(problem) = self.server.stop(&self.local, StopHow::Immediate, None, None).await {
             error!(error = %problem, "PostgreSQL did not stop: its data directory stays where it is");
             return;
@@ -217,19 +219,24 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
         self.lease.forget().await;
         self.local.ended(PostgresState::InitdbFailed);
         self.local.set_role(MemberRole::Uninitialized);
+        let system_id = self.server.system_id().await.ok(); // Before what holds it is moved.
         if let Err(problem) = self.server.move_aside().await {
             error!(error = %problem, "the data directory could not be moved aside");
         }
-        self.give_back().await;
+        self.give_back(claimed, system_id).await;
     }
 
-    async fn give_back(&self) {
+    /// Deletes `initialize` only where it holds what this attempt wrote: its claim, or the identifier of what it made, whose
+    /// write had been answered by nobody (BEY-32). An identifier of others is their cluster.
+    async fn give_back(&self, claimed: Revision, system_id: Option<String>) {
         let given_back = async {
             let cluster = self.store.read(self.within).await?;
             if cluster.own.get(INTENT_KEY).is_none_or(|own| own.value != self.config.name.as_str()) {
                 return Ok(()); // The claim is another member's by now.
             }
-            if cluster.leader.is_none() && cluster.initialize != Initialize::Absent {
+            let is_claim = cluster.initialize != Initialize::Absent && cluster.initialize_revision == claimed;
+            let is_result = system_id.is_some() && cluster.initialize.system_id() == system_id.as_deref();
+            if cluster.leader.is_none() && (is_claim || is_result) {
                 let seen = Condition::Revision(cluster.initialize_revision);
                 self.store.delete(&Key::Initialize, seen, self.within).await?;
             }

@@ -183,7 +183,11 @@ impl<S: Store, L: Server> Demote<S, L> {
     async fn publish_position(&self, position: Lsn) {
         let known = self.store.view().borrow().latest().map(|cluster| cluster.status.clone());
         let status = Status { optime: Some(position), ..known.unwrap_or_default() };
-        let written = self.store.write(&Key::Status, &status.to_value(), Condition::Always, None, self.within).await;
+        let (value, always) = (status.to_value(), Condition::Always);
+        let written = match self.lease.leadership() {
+            Ok(leader) => self.store.write_as_leader(leader, &Key::Status, &value, always, self.within).await,
+            Err(problem) => Err(problem),
+        };
         if let Err(problem) = written {
             warn!(error = %problem, "the position at the end could not be published");
         }

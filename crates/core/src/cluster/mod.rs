@@ -117,6 +117,9 @@ pub struct Cluster {
     /// The lease that `initialize` is bound to: only a claim of pgward's is bound to one.
     #[serde(default)]
     pub initialize_lease: LeaseId,
+    /// The revision that changed `config` last, whatever it holds; zero when it is absent.
+    #[serde(default)]
+    pub config_revision: Revision,
     /// `config`, when it is a JSON object.
     pub config: Option<Versioned<Map<String, Value>>>,
     /// `leader`. `None` means unlocked.
@@ -156,7 +159,10 @@ impl Cluster {
                     cluster.initialize_revision = key.mod_revision;
                     cluster.initialize_lease = key.lease;
                 }
-                "config" => cluster.config = cluster.read_config(text, key.mod_revision),
+                "config" => {
+                    cluster.config = cluster.read_config(text, key.mod_revision);
+                    cluster.config_revision = key.mod_revision;
+                }
                 "leader" => cluster.leader = cluster.read_leader(text, &key),
                 "status" => {
                     has_status = true;
@@ -249,6 +255,7 @@ impl Cluster {
                 self.initialize = Initialize::Invalid(String::from_utf8_lossy(&key.value).into_owned());
                 self.initialize_revision = key.mod_revision;
             }
+            "config" => self.config_revision = key.mod_revision,
             other => {
                 if let Some(name) = other.strip_prefix("members/") {
                     self.add_member(name, "", key);

@@ -25,8 +25,12 @@ pub enum Effect {
         /// The revision that an existing value must still have; `None`: the key must be absent.
         over: Option<Revision>,
     },
-    /// Write the dynamic configuration that is in force back to `config` (CYC-8).
-    StoreConfig,
+    /// Write the dynamic configuration that is in force back to `config` (CYC-8): create it, or overwrite a value that
+    /// nobody can use (BEY-32).
+    StoreConfig {
+        /// The revision that an existing value must still have; `None`: the key must be absent.
+        over: Option<Revision>,
+    },
     /// Overwrite `failover` (MAN-L9, UNL-4).
     RewriteFailover {
         /// What it shall say; `None` writes an empty request.
@@ -106,7 +110,7 @@ impl Effect {
     /// True for effects that only the holder of the lease may carry out: the agent looks at the lease once more.
     pub fn needs_lease(&self) -> bool {
         match self {
-            Effect::Promote | Effect::StoreHistory(_) | Effect::StoreConfig => true,
+            Effect::Promote | Effect::StoreHistory(_) | Effect::StoreConfig { .. } => true,
             Effect::Start(StartAs::Primary) => true,
             Effect::Start(StartAs::Standby { .. })
             | Effect::Acquire

@@ -24,7 +24,11 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         // The key is newer than the proof: an acquisition whose answer was lost, or somebody's hand.
         Lease::NotOurs { .. } if !view.postgres.is_primary() => return prove_key(view, cluster, memory),
         Lease::NotOurs { holder } => {
-            let holder = holder.as_ref().map_or("nobody".to_owned(), ToString::to_string);
+            let holder = match holder {
+                None => "nobody".to_owned(),
+                Some(holder) if *holder == view.me => "another agent with the name of this member".to_owned(), // BEY-31
+                Some(holder) => holder.to_string(),
+            };
             return without_lock(view, holder);
         }
         Lease::Held { .. } if !view.lease.is_safe(view.now) => return renewals_fail(view),
@@ -107,8 +111,13 @@ pub(super) fn refuses_by_hand(view: &View, cluster: &Cluster, memory: &Memory) -
 /// DCS-2: asks the store whether the key is ours. While the view is older than its "no", it is not asked again at once.
 pub(super) fn ask_for_proof(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     let revision = cluster.leader.as_ref().map(|leader| leader.revision).unwrap_or_default();
-    if let (Lease::NotOurs { .. }, Some((asked, at))) = (&view.lease, memory.proof_asked)
-        && asked == revision
+    let answered = memory.proof_asked.filter(|(asked, _)| *asked == revision);
+    if let (Lease::NotOurs { holder: Some(holder) }, Some(_)) = (&view.lease, answered)
+        && *holder == view.me
+    {
+        return Reason::HeldByNamesake.alone(); // Until the key changes: what is another's is not asked for again.
+    }
+    if let (Lease::NotOurs { .. }, Some((_, at))) = (&view.lease, answered)
         && view.now < at + ASK_AGAIN
     {
         return Reason::ViewIsOlder.wake_at(at + ASK_AGAIN);

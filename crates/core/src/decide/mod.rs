@@ -38,7 +38,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use crate::cluster::{Cluster, Initialize, PostgresState};
+use crate::cluster::{Cluster, Initialize, PostgresState, Revision};
 use crate::mutant::{Mutant, leaves_out};
 
 pub use effect::{Decision, DemoteMode, Effect, StartAs};
@@ -151,7 +151,8 @@ fn restore_keys(view: &View, cluster: &Cluster) -> Option<Decision> {
         return Some(Reason::StoresSystemId.with([Effect::StoreSystemId { over }]));
     }
     if cluster.config.is_none() {
-        return Some(Reason::StoresConfig.with([Effect::StoreConfig]));
+        let over = Some(cluster.config_revision).filter(|revision| *revision != Revision::default());
+        return Some(Reason::StoresConfig.with([Effect::StoreConfig { over }]));
     }
     None
 }

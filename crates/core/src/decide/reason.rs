@@ -235,6 +235,8 @@ reasons! {
     AdoptsLease ["DCS-E2", "QRK-9", "REC-1", "OWN-3"] "the leader key names this member: proves that it is ours";
     /// The store denied it; the picture of the store is older than that.
     ViewIsOlder ["DCS-2"] "the store said that the leader key is not ours: waits for its picture of the cluster to show that";
+    /// The key holds our name under the lease of another agent.
+    HeldByNamesake ["BEY-31", "DCS-2"] "the leader key holds the name of this member under a lease that is not ours: either a former agent left it and it runs out, or a second member has this name and one of the two needs another";
     /// The key names a replica; a primary may live.
     AsksBeforeProof ["DCS-E2", "RACE-3", "RACE-5"] "the leader key names this member, which is a replica: asks the others for a living primary first";
     /// Somebody wrote our name into the key, and the rules do not allow us to lead.

@@ -85,7 +85,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Adopt => "prove the leader key".to_owned(),
         Effect::Release => "release the leader key".to_owned(),
         Effect::StoreSystemId { .. } => "write initialize".to_owned(),
-        Effect::StoreConfig => "write config".to_owned(),
+        Effect::StoreConfig { .. } => "write config".to_owned(),
         Effect::RewriteFailover { request: None, .. } => "clear the request".to_owned(),
         Effect::RewriteFailover { .. } => "rewrite the request".to_owned(),
         Effect::StoreHistory(_) => "write history".to_owned(),

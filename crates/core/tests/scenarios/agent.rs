@@ -61,6 +61,9 @@ pub(crate) struct Agent {
     // The lease task.
     pub(crate) lease: Lease,
     pub(crate) lease_id: Option<LeaseId>,
+    /// Leases that this agent had before, and the one that it found the leader key under (BEY-31).
+    pub(crate) former: Vec<LeaseId>,
+    pub(crate) legacy: Option<LeaseId>,
     pub(crate) permit_until: BootInstant,
     pub(crate) renew_at: BootInstant,
     /// The deadline for the fencer.
@@ -106,6 +109,8 @@ impl Agent {
             local: Local { state: PostgresState::Stopped, role, starting_since: None, managed: false },
             lease: Lease::None,
             lease_id: None,
+            former: Vec::new(),
+            legacy: None,
             renew_at: now,
             deadline: None,
             protected: None,
@@ -238,7 +243,12 @@ impl World {
             return;
         }
         let (picture, now) = (self.picture(), self.now);
+        let may_have_led = self.agent(name).local.role != MemberRole::Replica || self.node(name).fencer.is_some();
         let agent = self.agent_mut(name);
+        if agent.seen.is_none() && may_have_led {
+            let leader = picture.leader.as_ref().filter(|leader| leader.name == *name);
+            agent.legacy = leader.map(|leader| leader.lease);
+        }
         let changed =
             agent.knows_store_is_lost || agent.seen.as_deref().map(significance) != Some(significance(&picture));
         agent.knows_store_is_lost = false;

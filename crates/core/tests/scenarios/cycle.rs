@@ -146,7 +146,7 @@ impl World {
             if ttl_changed {
                 let now = self.now;
                 let agent = self.agent_mut(name);
-                agent.lease_id = None; // DCS-E9
+                agent.former.extend(agent.lease_id.take()); // DCS-E9
                 agent.renew_at = now;
             }
         }
@@ -349,9 +349,9 @@ impl World {
                 let condition = over.map_or(Condition::Absent, Condition::At);
                 self.write(name, "initialize", system_id, condition)?;
             }
-            Effect::StoreConfig => {
+            Effect::StoreConfig { over } => {
                 let document = json::compact(&self.agent(name).dynamic.document);
-                self.write(name, "config", &document, Condition::Always)?;
+                self.write(name, "config", &document, over.map_or(Condition::Absent, Condition::At))?;
             }
             Effect::RewriteFailover { request, seen } => {
                 let value = request.as_ref().map_or(FailoverRequest::NONE.to_owned(), FailoverRequest::to_value);
@@ -441,7 +441,7 @@ impl World {
             | Effect::Adopt
             | Effect::Release
             | Effect::StoreSystemId { .. }
-            | Effect::StoreConfig
+            | Effect::StoreConfig { .. }
             | Effect::RewriteFailover { .. }
             | Effect::StoreHistory(_)
             | Effect::ClearInitialize { .. }

@@ -42,10 +42,10 @@ impl World {
     fn renew_once(&mut self, name: &MemberName) -> Result<(), Trouble> {
         let lease = self.lease_id(name)?;
         if matches!(self.agent(name).lease, Lease::Held { .. }) {
-            return self.renew(name, lease).map(|_| ());
+            return self.renew(name, false).map(|_| ());
         }
         if self.ask(name, |store, now| Ok(store.keep_alive(now, lease)))?.is_none() {
-            self.agent_mut(name).lease_id = None;
+            self.leave_lease(name);
             self.lease_id(name)?;
             self.wake(name); // The record has to be bound to the new lease.
         }
@@ -63,6 +63,11 @@ impl World {
         Ok(id)
     }
 
+    fn leave_lease(&mut self, name: &MemberName) {
+        let agent = self.agent_mut(name);
+        agent.former.extend(agent.lease_id.take());
+    }
+
     fn with_lease<T>(
         &mut self,
         name: &MemberName,
@@ -71,7 +76,7 @@ impl World {
         let lease = self.lease_id(name)?;
         match request(self, lease) {
             Err(Trouble::Refused(Refused::LeaseGone)) => {
-                self.agent_mut(name).lease_id = None;
+                self.leave_lease(name);
                 let lease = self.lease_id(name)?;
                 request(self, lease)
             }
@@ -80,10 +85,15 @@ impl World {
     }
 
     /// DCS-2: renews with proof.
-    fn renew(&mut self, name: &MemberName, _lease: LeaseId) -> Result<bool, Trouble> {
+    fn renew(&mut self, name: &MemberName, adopts: bool) -> Result<bool, Trouble> {
         let me = name.as_str();
-        let (ttl, proof) =
-            self.with_lease(name, |world, lease| world.ask(name, |store, now| store.renew(now, me, lease)))?;
+        let (ttl, proof) = self.with_lease(name, |world, lease| {
+            let agent = world.agent(name);
+            let legacy = agent.legacy.filter(|_| adopts);
+            let former: Vec<LeaseId> = agent.former.iter().copied().chain(legacy).collect();
+            world.ask(name, |store, now| store.renew(now, me, lease, &former))
+        })?;
+        self.agent_mut(name).legacy = None;
         match proof {
             Proof::Ours(epoch) => {
                 self.hold(name, ttl, epoch);
@@ -132,8 +142,7 @@ impl World {
 
     /// DCS-E2, after a restart of the agent.
     pub(crate) fn adopt(&mut self, name: &MemberName) -> Result<bool, Trouble> {
-        let lease = self.lease_id(name)?;
-        self.renew(name, lease)
+        self.renew(name, true)
     }
 
     /// DCS-4.
@@ -150,7 +159,9 @@ impl World {
         self.check_release(name);
         self.set_lease(name, Lease::None);
         let me = name.as_str();
-        self.ask(name, |store, _| Ok(store.release(me)))
+        let agent = self.agent(name);
+        let leases: Vec<LeaseId> = agent.former.iter().copied().chain(agent.legacy).chain(agent.lease_id).collect();
+        self.ask(name, |store, _| Ok(store.release(me, &leases)))
     }
 
     /// DEM-13: the key expires by time.

@@ -190,10 +190,17 @@ impl Store {
     }
 
     /// DCS-2, with the verification of QRK-9.
-    pub(crate) fn renew(&mut self, now: BootInstant, me: &str, lease: LeaseId) -> Result<(Duration, Proof), Refused> {
+    pub(crate) fn renew(
+        &mut self,
+        now: BootInstant,
+        me: &str,
+        lease: LeaseId,
+        former: &[LeaseId],
+    ) -> Result<(Duration, Proof), Refused> {
         let ttl = self.keep_alive(now, lease);
         let Some(known) = self.keys.get(LEADER) else { return Ok((Duration::ZERO, Proof::NotOurs(None))) };
-        if known.value != me.as_bytes() {
+        let is_ours = known.lease == lease || known.lease == LeaseId::default() || former.contains(&known.lease);
+        if known.value != me.as_bytes() || !is_ours {
             let holder = String::from_utf8_lossy(&known.value).into_owned();
             return Ok((Duration::ZERO, Proof::NotOurs(Some(holder))));
         }
@@ -206,8 +213,10 @@ impl Store {
     }
 
     /// DCS-3.
-    pub(crate) fn release(&mut self, me: &str) -> bool {
-        let is_ours = self.keys.get(LEADER).is_some_and(|known| known.value == me.as_bytes());
+    pub(crate) fn release(&mut self, me: &str, leases: &[LeaseId]) -> bool {
+        let is_ours = self.keys.get(LEADER).is_some_and(|known| {
+            known.value == me.as_bytes() && (known.lease == LeaseId::default() || leases.contains(&known.lease))
+        });
         if is_ours {
             self.delete([LEADER.to_owned()]);
         }

@@ -396,7 +396,7 @@ impl World {
     /// BOO-8.
     fn undo_bootstrap(&mut self, name: &MemberName) {
         self.stop_server(name, Stop::Immediate);
-        self.node_mut(name).postgres.data = None;
+        let created = self.node_mut(name).postgres.data.take().and_then(|data| data.system_id);
         let local = &mut self.agent_mut(name).local;
         local.ended(PostgresState::InitdbFailed);
         local.role = MemberRole::Uninitialized;
@@ -408,7 +408,13 @@ impl World {
         if cluster.own.get(INTENT_KEY).is_none_or(|own| own.value != name.as_str()) {
             return;
         }
-        if cluster.leader.is_none() && cluster.initialize != Initialize::Absent {
+        // What others have written there is not undone (BEY-32).
+        let is_ours = match &cluster.initialize {
+            Initialize::Bootstrapping => true,
+            Initialize::SystemId(id) => created.as_ref() == Some(id),
+            Initialize::Absent | Initialize::Invalid(_) => false,
+        };
+        if cluster.leader.is_none() && is_ours {
             let seen = Condition::At(cluster.initialize_revision);
             let _ = self.ask(name, |store, _| store.remove("initialize", seen));
         }

@@ -117,6 +117,7 @@ impl EtcdStore {
         &self,
         me: &MemberName,
         lease: LeaseId,
+        former: &[LeaseId],
         left: Duration,
     ) -> Result<Option<RenewOutcome>, StoreError> {
         let start = Instant::now();
@@ -134,7 +135,7 @@ impl EtcdStore {
             }
             // The key was there with this lease a moment ago, and the lease was not: ask again.
             (Some(_), None) if is_ours => Ok(None),
-            (Some(found), kept) if found.value == me.as_str().as_bytes() => {
+            (Some(found), kept) if is_bound_to_us(&found, me, former) => {
                 let kept = kept.ok_or(StoreError::LeaseGone)?;
                 let left = left.saturating_sub(start.elapsed());
                 let rebound = self.rebind(me, lease, &found, left).await?;
@@ -151,7 +152,7 @@ impl EtcdStore {
         }
     }
 
-    /// Binds a leader key that holds our name to our present lease, unless it changes meanwhile.
+    /// Binds a leader key that was found to be ours to our present lease, unless it changes meanwhile.
     async fn rebind(
         &self,
         me: &MemberName,
@@ -164,6 +165,41 @@ impl EtcdStore {
         let put = vec![proto::put(key, me.as_str(), lease.0), proto::get(key)];
         let answer = self.txn(unchanged, put, Vec::new(), left).await?;
         Ok(if answer.body.succeeded { answer.body.read() } else { None })
+    }
+
+    /// A write under conditions, of which a failed one is told from one that an earlier attempt of this very request has
+    /// made fail.
+    async fn write_when(
+        &self,
+        compare: Vec<proto::Compare>,
+        key: &Key,
+        value: &str,
+        lease: i64,
+        within: Duration,
+    ) -> Result<Revision, StoreError> {
+        let name = self.key(key);
+        let put = vec![proto::put(&name, value, lease)];
+        let answer = self.txn(compare, put, vec![proto::get(&name)], within).await?;
+        let revision = Revision(answer.header().revision);
+        if answer.body.succeeded {
+            return Ok(revision);
+        }
+        self.suspect_view();
+        if !answer.is_repeat {
+            return Err(StoreError::Conflict { key: key.suffix() });
+        }
+        // An earlier attempt of this very request may be what changed the key.
+        match answer.body.read() {
+            Some(found) if found.value != value.as_bytes() || found.lease != lease => {
+                Err(StoreError::Conflict { key: key.suffix() })
+            }
+            // An empty value is the same whoever wrote it, so it is no proof.
+            Some(found) if !value.is_empty() => Ok(Revision(found.mod_revision)),
+            Some(_) | None => Err(StoreError::Timeout {
+                after: within,
+                last: format!("{} changed, and it is not known by whom", key.suffix()),
+            }),
+        }
     }
 }
 
@@ -212,7 +248,7 @@ impl Store for EtcdStore {
             // Created, but the time of the lease is in doubt.
             Some(_) => {
                 let left = within.saturating_sub(start.elapsed());
-                Ok(match self.renew(me, lease, left).await? {
+                Ok(match self.renew(me, lease, &[], left).await? {
                     RenewOutcome::Renewed(renewal) => AcquireOutcome::Acquired(renewal),
                     RenewOutcome::NotOurs { .. } => AcquireOutcome::Held,
                 })
@@ -229,37 +265,43 @@ impl Store for EtcdStore {
         let key = &self.inner.leader_key;
         self.txn(Vec::new(), vec![proto::put(key, me.as_str(), lease.0)], Vec::new(), within).await?;
         let left = within.saturating_sub(start.elapsed());
-        match self.renew(me, lease, left).await? {
+        match self.renew(me, lease, &[], left).await? {
             RenewOutcome::Renewed(renewal) => Ok(renewal),
             RenewOutcome::NotOurs { .. } => Err(StoreError::Conflict { key: "leader".to_owned() }),
         }
     }
 
-    async fn renew(&self, me: &MemberName, lease: LeaseId, within: Duration) -> Result<RenewOutcome, StoreError> {
+    async fn renew(
+        &self,
+        me: &MemberName,
+        lease: LeaseId,
+        former: &[LeaseId],
+        within: Duration,
+    ) -> Result<RenewOutcome, StoreError> {
         let deadline = Instant::now() + within;
         for _ in 0..RENEW_ATTEMPTS_MAX {
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Some(outcome) = self.renew_once(me, lease, left).await? {
+            if let Some(outcome) = self.renew_once(me, lease, former, left).await? {
                 return Ok(outcome);
             }
         }
         Err(StoreError::Other("the leader of etcd or the leader key kept changing during a renewal".to_owned()))
     }
 
-    async fn release(&self, me: &MemberName, lease: Option<LeaseId>, within: Duration) -> Result<bool, StoreError> {
+    async fn release(&self, me: &MemberName, leases: &[LeaseId], within: Duration) -> Result<bool, StoreError> {
         let start = Instant::now();
         let key = &self.inner.leader_key;
-        let is_ours = |found: &KeyValue| {
-            found.value == me.as_str().as_bytes() && lease.is_none_or(|lease| found.lease == lease.0)
-        };
         let answer = self.txn(Vec::new(), vec![proto::get(key)], Vec::new(), within).await?;
-        let Some(found) = answer.body.read().filter(is_ours) else {
+        let Some(found) = answer.body.read().filter(|found| is_bound_to_us(found, me, leases)) else {
             self.suspect_view();
             return Ok(false);
         };
         // Bound to this one leadership, so that a request which arrives late cannot end a later one.
-        let mut ours = vec![proto::holds(key, me.as_str()), proto::created_at(key, found.create_revision)];
-        ours.extend(lease.map(|lease| proto::bound_to(key, lease.0)));
+        let ours = vec![
+            proto::holds(key, me.as_str()),
+            proto::created_at(key, found.create_revision),
+            proto::bound_to(key, found.lease),
+        ];
         let left = within.saturating_sub(start.elapsed());
         let answer = self.txn(ours, vec![proto::delete(key)], vec![proto::get(key)], left).await?;
         if answer.body.succeeded {
@@ -272,6 +314,27 @@ impl Store for EtcdStore {
         Ok(is_repeat && later.is_none_or(|later| later.create_revision != found.create_revision))
     }
 
+    async fn write_as_leader(
+        &self,
+        leader: Revision,
+        key: &Key,
+        value: &str,
+        condition: Condition,
+        within: Duration,
+    ) -> Result<Revision, StoreError> {
+        let deposed = || StoreError::Conflict { key: "leader".to_owned() };
+        // For etcd it would mean that the key is absent, which is nobody's leadership.
+        if leader == Revision::default() {
+            return Err(deposed());
+        }
+        let mut compare = vec![proto::changed_at(&self.inner.leader_key, leader.0)];
+        compare.extend(comparison(&self.key(key), condition));
+        match self.write_when(compare, key, value, 0, within).await {
+            Err(StoreError::Conflict { .. }) if condition == Condition::Always => Err(deposed()),
+            written => written,
+        }
+    }
+
     async fn write(
         &self,
         key: &Key,
@@ -280,48 +343,20 @@ impl Store for EtcdStore {
         lease: Option<LeaseId>,
         within: Duration,
     ) -> Result<Revision, StoreError> {
-        let name = self.key(key);
         let lease = lease.map_or(0, |lease| lease.0);
-        let compare = match condition {
-            Condition::Always => {
-                let request = PutRequest { key: name.into(), value: value.into(), lease };
+        match comparison(&self.key(key), condition) {
+            Some(compare) => self.write_when(vec![compare], key, value, lease, within).await,
+            None => {
+                let request = PutRequest { key: self.key(key).into(), value: value.into(), lease };
                 let answer: Answer<PutResponse> = self.inner.client.call(proto::PUT, &request, within).await?;
-                return Ok(Revision(answer.header().revision));
+                Ok(Revision(answer.header().revision))
             }
-            Condition::Absent => proto::created_at(&name, 0),
-            Condition::Revision(revision) => proto::changed_at(&name, revision.0),
-        };
-        let put = vec![proto::put(&name, value, lease)];
-        let answer = self.txn(vec![compare], put, vec![proto::get(&name)], within).await?;
-        let revision = Revision(answer.header().revision);
-        if answer.body.succeeded {
-            return Ok(revision);
-        }
-        self.suspect_view();
-        if !answer.is_repeat {
-            return Err(StoreError::Conflict { key: key.suffix() });
-        }
-        // An earlier attempt of this very request may be what changed the key.
-        match answer.body.read() {
-            Some(found) if found.value != value.as_bytes() || found.lease != lease => {
-                Err(StoreError::Conflict { key: key.suffix() })
-            }
-            // An empty value is the same whoever wrote it, so it is no proof.
-            Some(found) if !value.is_empty() => Ok(Revision(found.mod_revision)),
-            Some(_) | None => Err(StoreError::Timeout {
-                after: within,
-                last: format!("{} changed, and it is not known by whom", key.suffix()),
-            }),
         }
     }
 
     async fn delete(&self, key: &Key, condition: Condition, within: Duration) -> Result<Revision, StoreError> {
         let name = self.key(key);
-        let compare = match condition {
-            Condition::Always => Vec::new(),
-            Condition::Absent => vec![proto::created_at(&name, 0)],
-            Condition::Revision(revision) => vec![proto::changed_at(&name, revision.0)],
-        };
+        let compare = comparison(&name, condition).into_iter().collect();
         let answer = self.txn(compare, vec![proto::delete(&name)], vec![proto::get(&name)], within).await?;
         let revision = Revision(answer.header().revision);
         if answer.body.succeeded {
@@ -343,6 +378,20 @@ impl Store for EtcdStore {
     }
 }
 
+/// True when the leader key holds our name, bound to one of these leases or, as after somebody's hand, to none. The name
+/// alone is no proof: another agent may have it, too (BEY-31).
+fn is_bound_to_us(found: &KeyValue, me: &MemberName, leases: &[LeaseId]) -> bool {
+    found.value == me.as_str().as_bytes() && (found.lease == 0 || leases.contains(&LeaseId(found.lease)))
+}
+
+fn comparison(name: &str, condition: Condition) -> Option<proto::Compare> {
+    match condition {
+        Condition::Always => None,
+        Condition::Absent => Some(proto::created_at(name, 0)),
+        Condition::Revision(revision) => Some(proto::changed_at(name, revision.0)),
+    }
+}
+
 /// The leadership of etcd that an answer came from.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Term {
@@ -358,7 +407,12 @@ impl Term {
 }
 
 fn renewal(kept: KeptAlive, found: &KeyValue) -> Renewal {
-    Renewal { sent: kept.sent, ttl: kept.ttl, epoch: Revision(found.create_revision) }
+    Renewal {
+        sent: kept.sent,
+        ttl: kept.ttl,
+        epoch: Revision(found.create_revision),
+        revision: Revision(found.mod_revision),
+    }
 }
 
 fn name_in(found: &KeyValue) -> Option<MemberName> {

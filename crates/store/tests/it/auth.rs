@@ -53,7 +53,7 @@ async fn a_token_that_ended_is_replaced() {
         // The subject is an expiry by the server's clock: there is nothing to wait for but time.
         sleep(Duration::from_millis(2500)).await;
         let start = Instant::now();
-        let outcome = store.renew(&me, lease, WITHIN).await.unwrap();
+        let outcome = store.renew(&me, lease, &[], WITHIN).await.unwrap();
         assert!(matches!(outcome, RenewOutcome::Renewed(_)), "{outcome:?}");
         let text = format!("round {round}");
         idle.store.write(&Key::Own("n".into()), &text, Condition::Always, None, WITHIN).await.unwrap();

@@ -30,7 +30,7 @@ async fn leader(store: &EtcdStore, me: &str) -> (MemberName, LeaseId) {
 }
 
 async fn assert_renews(store: &EtcdStore, me: &MemberName, lease: LeaseId) {
-    let outcome = store.renew(me, lease, WITHIN).await.unwrap();
+    let outcome = store.renew(me, lease, &[], WITHIN).await.unwrap();
     assert!(matches!(outcome, RenewOutcome::Renewed(_)), "{outcome:?}");
 }
 
@@ -117,11 +117,11 @@ async fn the_loss_of_the_quorum_is_unknown_and_ends() {
     assert!(view.borrow().current().is_none());
     for within in [Duration::from_millis(300), Duration::from_secs(3)] {
         let start = Instant::now();
-        let renewed = store.renew(&me, lease, within).await;
+        let renewed = store.renew(&me, lease, &[], within).await;
         assert!(matches!(&renewed, Err(error) if error.is_unknown()), "{renewed:?}");
         let written = store.write(&Key::Status, "{}", Condition::Absent, None, within).await;
         assert!(matches!(&written, Err(error) if error.is_unknown()), "{written:?}");
-        let released = store.release(&me, Some(lease), within).await;
+        let released = store.release(&me, &[lease], within).await;
         assert!(matches!(&released, Err(error) if error.is_unknown()), "{released:?}");
         assert!(start.elapsed() < within * 3 + Duration::from_millis(500), "{:?}", start.elapsed());
     }
@@ -202,7 +202,7 @@ async fn a_request_whose_answer_was_lost_is_repeated_without_harm() {
     lose_next_answer().await;
     assert_renews(store, &me, lease).await;
     lose_next_answer().await;
-    assert!(store.release(&me, Some(lease), within).await.unwrap());
+    assert!(store.release(&me, &[lease], within).await.unwrap());
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn a_store_that_lost_its_data_is_seen_as_it_is() {
     // The same name and token make the same cluster id: only the revisions tell, and terms begin anew.
     let cluster = until(&mut view, "an empty store", |cluster| cluster.is_unlocked()).await;
     assert!(cluster.own.is_empty(), "{cluster:?}");
-    let outcome = store.renew(&me, lease, Duration::from_secs(60)).await;
+    let outcome = store.renew(&me, lease, &[], Duration::from_secs(60)).await;
     assert!(matches!(outcome, Ok(RenewOutcome::NotOurs { holder: None })), "{outcome:?}");
     assert_watch_is_alive(store, &mut view).await;
 }

@@ -50,7 +50,7 @@ fn is_action(effect: &Effect) -> bool {
         | Effect::Adopt
         | Effect::Release
         | Effect::StoreSystemId { .. }
-        | Effect::StoreConfig
+        | Effect::StoreConfig { .. }
         | Effect::RewriteFailover { .. }
         | Effect::StoreHistory(_)
         | Effect::ClearInitialize { .. }
@@ -137,7 +137,7 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
             require(!members.is_empty() && !members.contains(&view.me), "PEER-1: others are asked")
         }
         Effect::Adopt
-        | Effect::StoreConfig
+        | Effect::StoreConfig { .. }
         | Effect::RewriteFailover { .. }
         | Effect::ClearInitialize { .. }
         | Effect::CancelAction

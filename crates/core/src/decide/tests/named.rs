@@ -83,3 +83,26 @@ fn a_proof_is_not_asked_for_again_while_the_view_is_older_than_the_answer() {
     assert_eq!(decision.wake_at, Some(at(101)), "in a while the key is asked for again: nothing else may wake us");
     check("a while later", &View { now: at(101), ..answered }, &memory, &[Effect::Adopt], "REC-1");
 }
+
+#[test]
+fn a_key_that_a_namesake_holds_is_not_asked_for_again_until_it_changes() {
+    let down = || View {
+        postgres: down(MemberRole::Demoted, PostgresState::Stopped, rewind::ControlState::ShutDown),
+        ..replica(three(Some("a"), &[]))
+    };
+    let memory = check("the key names us", &down(), &Memory::default(), &[Effect::Adopt], "REC-1");
+    let refused = || Lease::NotOurs { holder: "a".parse().ok() };
+    let answered = View { lease: refused(), ..down() };
+    let memory = check("under a lease that is not ours", &answered, &memory, &[], "BEY-31");
+    let later = View { now: at(500), ..answered.clone() };
+    let memory = check("and so it stays", &later, &memory, &[], "BEY-31");
+    let mut rewritten = three(Some("a"), &[]);
+    if let Some(leader) = &mut rewritten.leader {
+        leader.revision = Revision(77);
+    }
+    let rewritten = View { store: View { ..replica(rewritten) }.store, ..answered };
+    check("the key was written anew", &rewritten, &memory, &[Effect::Adopt], "REC-1");
+    let primary = View { lease: refused(), ..primary(three(Some("a"), &[])) };
+    let stops = [demote(DemoteMode::ImmediateNoLock)];
+    check("a primary whose namesake has the key steps down", &primary, &Memory::default(), &stops, "OWN-4");
+}

@@ -349,7 +349,7 @@ impl World {
                     self.cluster.initialize = Initialize::SystemId(id.clone());
                 }
             }
-            Effect::StoreConfig => self.cluster.config = Some(Versioned::default()),
+            Effect::StoreConfig { .. } => self.cluster.config = Some(Versioned::default()),
             Effect::RewriteFailover { request, .. } => {
                 self.cluster.failover = request.map(|value| Versioned { value, revision: self.cluster.revision });
             }
