@@ -14,6 +14,7 @@ mod garbage;
 mod identity;
 mod leader_key;
 mod mixed;
+mod operations;
 mod partition;
 mod soak;
 mod store;

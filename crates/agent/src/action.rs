@@ -79,7 +79,8 @@ impl Actions {
             | ActionKind::CrashRecovery
             | ActionKind::CheckDivergence
             | ActionKind::Rewind
-            | ActionKind::ChangeUpstream => self.running = Some(running),
+            | ActionKind::ChangeUpstream
+            | ActionKind::Restart => self.running = Some(running),
         }
     }
 

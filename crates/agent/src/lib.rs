@@ -14,6 +14,7 @@ pub mod http;
 pub mod lease;
 pub mod local;
 mod operations;
+pub mod orders;
 mod parts;
 pub mod peers;
 mod record;

@@ -8,6 +8,7 @@ use pgward_core::decide::peers::PeerPoll;
 use pgward_store::{Condition, Key, Store, StoreError};
 use tokio::sync::{Notify, watch};
 
+use crate::orders::Orders;
 use crate::peers::Peers;
 use crate::rest::view::ServerFacts;
 use crate::rest::{NodeView, OperationFuture, Operations};
@@ -28,6 +29,8 @@ pub(crate) struct Doors<S, L> {
     pub node: watch::Receiver<NodeView>,
     /// The last decisions.
     pub recorder: Recorder,
+    /// Tells the cycle what operators ask for.
+    pub orders: Orders,
 }
 
 impl<S: Store, L: Server> Doors<S, L> {
@@ -69,6 +72,10 @@ impl<S: Store, L: Server> Operations for Doors<S, L> {
 
     fn recorder(&self) -> Recorder {
         self.recorder.clone()
+    }
+
+    fn orders(&self) -> Orders {
+        self.orders.clone()
     }
 
     fn wake(&self) {

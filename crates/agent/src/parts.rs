@@ -17,6 +17,7 @@ use crate::fence::Fence;
 use crate::host::Host;
 use crate::lease::{LeaseKeeper, Predecessor};
 use crate::local::Local;
+use crate::orders::Inbox;
 use crate::peers::Peers;
 use crate::rest::NodeView;
 use crate::ring::Recorder;
@@ -42,12 +43,14 @@ pub struct Parts<S: Store, L: Server> {
     pub node: watch::Sender<NodeView>,
     /// Wakes the cycle.
     pub wake: Arc<Notify>,
+    /// What operators ask for.
+    pub inbox: Inbox,
 }
 
 impl<S: Store, L: Server> Parts<S, L> {
     /// The two tasks of an agent. The keeper has to run as long as the cycle does.
     pub fn assemble(self) -> (LeaseKeeper<S>, Cycle<S, L>) {
-        let Parts { config, dynamic, store, server, fence, peers, host, node, wake } = self;
+        let Parts { config, dynamic, store, server, fence, peers, host, node, wake, inbox } = self;
         let times = lease_times(&dynamic);
         let role = server.role_at_start();
         let predecessor = match role {
@@ -80,6 +83,8 @@ impl<S: Store, L: Server> Parts<S, L> {
             poll: None,
             node,
             wake,
+            inbox,
+            requests: Default::default(),
             published: Default::default(),
             last_seen: None,
             warned: HashSet::new(),

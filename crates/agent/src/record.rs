@@ -43,6 +43,8 @@ pub(crate) struct Record<'a> {
     pub received: Option<Lsn>,
     /// `streaming` or `in archive recovery`.
     pub replication_state: Option<&'a str>,
+    /// The restart that is kept for later.
+    pub scheduled_restart: Option<&'a Map<String, Value>>,
     /// This member has seen the pause.
     pub paused: bool,
 }
@@ -66,6 +68,9 @@ impl Record<'_> {
         if !self.pending_restart.is_empty() {
             put("pending_restart", true.into());
             put("pending_restart_reason", self.pending_restart.clone().into());
+        }
+        if let Some(restart) = self.scheduled_restart {
+            put("scheduled_restart", restart.clone().into());
         }
         if self.lacks_checkpoint {
             put("checkpoint_after_promote", false.into());
@@ -174,6 +179,7 @@ mod tests {
             facts: Some(&facts),
             received: Some(Lsn(67_108_960)),
             replication_state: Some("streaming"),
+            scheduled_restart: None,
             paused: false,
         };
         assert_eq!(

@@ -24,6 +24,7 @@ use crate::host::{Host, System};
 use crate::http::{ClientTls, HttpClient, ServerVerification, TlsError};
 use crate::local::Local;
 use crate::operations::Doors;
+use crate::orders;
 use crate::parts::Parts;
 use crate::record::COMPATIBLE_VERSION;
 use crate::rest::{NodeView, RestConfig, RestError, RestServer};
@@ -134,6 +135,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         watch::channel(NodeView::unseen(config.name.clone(), config.scope.clone(), COMPATIBLE_VERSION.to_owned()));
     let wake = Arc::new(Notify::new());
     let recorder = Recorder::with_file(beside(&config.postgresql.data_dir, ".decisions"))?;
+    let (orders, inbox) = orders::channel();
     let doors = Arc::new(Doors {
         store: store.clone(),
         peers: Arc::new(peers.clone()),
@@ -141,6 +143,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         server: server.clone(),
         node: node_view.clone(),
         recorder: recorder.clone(),
+        orders,
     });
     let mut parts = JoinSet::new();
     parts.spawn(rest.run(node_view, doors, parts_shutdown.clone()));
@@ -172,6 +175,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         host: Arc::new(System),
         node,
         wake,
+        inbox,
     }
     .assemble();
     parts.spawn(keeper.run(parts_shutdown.clone()));

@@ -235,6 +235,7 @@ impl Machine {
             host: Arc::new(SimHost { clocks: self.clocks.clone(), process: process.clone() }),
             node: publisher,
             wake: Arc::new(Notify::new()),
+            inbox: pgward_agent::orders::channel().1,
         };
         let (keeper, cycle) = parts.assemble();
         let parts_shutdown = CancellationToken::new();

@@ -34,6 +34,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 Ok(Next::Exit { code, leave_postgres }) => return Pass::Exit { code, leave_postgres },
                 Err(problem) => {
                     let problem = problem.to_string();
+                    self.requests.not_begun(&decision.effects, &problem);
                     if self.last_problem.as_ref() == Some(&problem) {
                         debug!(?effect, error = %problem, "could not be carried out; decides anew");
                     } else {
@@ -122,6 +123,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             Effect::Bootstrap
             | Effect::Clone { .. }
             | Effect::Start(_)
+            | Effect::Restart(_)
             | Effect::Promote
             | Effect::Demote { .. }
             | Effect::StopImmediately
@@ -166,8 +168,18 @@ impl<S: Store, L: Server> Cycle<S, L> {
             }
             Effect::Clone { source: name, wipe } => {
                 let (source, wipe) = (source(name)?, *wipe);
+                let leader = match &view.store {
+                    SeenStore::Current(cluster) => cluster.leader_member().cloned(),
+                    SeenStore::Lost { .. } => None,
+                };
                 self.end_guard().await?;
-                self.actions.start(ActionKind::Clone, |progress| work::clone(server, local, source, wipe, progress));
+                let replaces = match (wipe, leader) {
+                    (true, Some(leader)) => Some(leader),
+                    (true, None) => return Err(Problem::Lost("nobody leads: what is here may be the only copy")),
+                    (false, _) => None,
+                };
+                self.actions
+                    .start(ActionKind::Clone, |progress| work::clone(server, local, source, replaces, progress));
             }
             Effect::Start(StartAs::Primary) => {
                 let guarded = self.fence.protect(Protected::BeforeStart).await;
@@ -179,6 +191,18 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 let upstream = self.member(view, upstream.as_ref());
                 self.end_guard().await?;
                 self.actions.start(ActionKind::Start, |_| work::start_standby(server, local, upstream));
+            }
+            Effect::Restart(StartAs::Primary) => {
+                let guarded = self.fence.protect(Protected::BeforeStart).await; // Before the stop: it goes on whatever follows.
+                guarded.map_err(|problem| self.not_guarded(ActionKind::Restart, problem))?;
+                let (fence, lease) = (self.fence.clone(), self.lease.clone());
+                self.actions.start(ActionKind::Restart, |progress| {
+                    work::restart_primary(server, local, fence, lease, progress)
+                });
+            }
+            Effect::Restart(StartAs::Standby { upstream }) => {
+                let upstream = self.member(view, upstream.as_ref());
+                self.actions.start(ActionKind::Restart, |_| work::restart_standby(server, local, upstream));
             }
             Effect::Promote => {
                 let Some(postmaster) = local.get().postmaster else {
@@ -252,6 +276,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             | ActionKind::CheckDivergence
             | ActionKind::Rewind
             | ActionKind::ChangeUpstream
+            | ActionKind::Restart
             | ActionKind::Checkpoint => Outcome::Failed(problem.to_string()),
         };
         self.finished.push(Finished { kind, outcome });

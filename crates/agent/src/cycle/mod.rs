@@ -6,6 +6,7 @@ mod execute;
 mod namesake;
 mod observe;
 mod publish;
+mod requests;
 mod shutdown;
 
 use std::collections::HashSet;
@@ -32,6 +33,7 @@ use crate::fencer::Lost;
 use crate::host::Host;
 use crate::lease::{LeaseHandle, LeaseState, LeaseTimes};
 use crate::local::Local;
+use crate::orders::Inbox;
 use crate::peers::Peers;
 use crate::rest::view::NodeView;
 use crate::ring::Recorder;
@@ -73,6 +75,8 @@ pub struct Cycle<S: Store, L: Server> {
     pub(crate) next_tick: Instant,
     /// The configuration has changed and PostgreSQL was not told yet.
     pub(crate) server_config_due: bool,
+    pub(crate) inbox: Inbox,
+    pub(crate) requests: requests::Requests,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) recorder: Recorder,
 }
@@ -132,7 +136,8 @@ impl<S: Store, L: Server> Cycle<S, L> {
             self.grant_permit();
             self.next_tick = self.next_tick.max(Instant::now()); // TIM-2: an overrun does not queue up ticks.
             let deadline = wake_at.map(|at| Instant::now() + at.since(self.host.boot_now()));
-            let until = deadline.map_or(self.next_tick, |deadline| deadline.min(self.next_tick));
+            let due = self.due_in().map(|due| Instant::now() + due);
+            let until = [deadline, due].into_iter().flatten().fold(self.next_tick, Instant::min);
             // One that was seen dead has been decided on; waiting for its end again would spin.
             let alive = self.last_seen.as_ref().is_some_and(|seen| seen.alive);
             let postmaster = self.local.get().postmaster.filter(|_| alive);
@@ -155,6 +160,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 () = shutdown.cancelled() => break,
                 finished = self.actions.next_ended() => {
                     debug!(action = %finished.kind, outcome = ?finished.outcome, "an action ended");
+                    self.requests.ended(&finished);
                     self.finished.push(finished);
                 }
                 () = ended => info!("the postmaster has ended"),
@@ -163,6 +169,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 },
                 () = significant_change(&mut self.store_view, significance) => {}
                 () = key_changed(&mut lease_state, &self.decided_lease) => {}
+                Some(order) = self.inbox.0.recv() => self.take_order(order),
                 () = self.wake.notified() => {}
                 () = self.server.becomes_ready(starting) => {}
                 () = sleep_until(until) => {}
@@ -192,6 +199,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
     async fn pass(&mut self, is_last: bool) -> Pass {
         self.decided_on = self.store_view.borrow_and_update().clone();
         self.refresh_dynamic();
+        self.check_schedule();
         let (view, seen) = self.observe().await;
         if let SeenStore::Current(cluster) = &view.store {
             self.look_for_namesake(&view, cluster);
@@ -206,9 +214,11 @@ impl<S: Store, L: Server> Cycle<S, L> {
             && self.last_reason.as_ref() == Some(&decision.reason);
         self.last_effects.clone_from(&decision.effects);
         self.log(&decision);
+        self.requests.decided(&decision);
         self.guard(&view, &seen).await;
         self.last_seen = Some(seen);
         self.publish_node(&view);
+        self.requests.published();
         let pass = if repeats {
             // It was carried out a moment ago and nothing has changed: once more would change nothing either.
             Pass::Settled(decision.clone().and_wake_at(Some(self.host.boot_now() + execute::RETRY_PAUSE)).wake_at)
@@ -216,10 +226,13 @@ impl<S: Store, L: Server> Cycle<S, L> {
             self.execute(&decision, &view).await
         };
         if is_last || matches!(pass, Pass::Settled(_)) {
-            self.publish(&view).await;
+            self.requests.settled(&decision);
             if decision.effects.is_empty() {
                 self.refresh_slot_parameters(&view);
-                self.apply_configuration(&view).await;
+                self.apply_configuration(&view).await; // It may find what waits for a restart, which is published.
+            }
+            self.publish(&view).await;
+            if decision.effects.is_empty() {
                 self.sync_slots(&view).await;
             }
         }

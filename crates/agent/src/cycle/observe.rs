@@ -64,6 +64,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             },
             action: busy,
             finished: self.finished.clone(),
+            request: self.requests.asked(),
             poll: self.poll.clone(),
         };
         self.local.update(|local| local.managed |= seen.alive);

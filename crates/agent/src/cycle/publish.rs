@@ -68,6 +68,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             facts: None,
             received: None,
             replication_state: None,
+            scheduled_restart: self.requests.scheduled().map(|restart| &restart.published),
             paused: view.settings.paused,
         };
         let timeline = view.postgres.facts.as_ref().and_then(|facts| facts.timeline);
@@ -212,6 +213,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
                     new_value: text(change, "new_value"),
                 })
                 .collect(),
+            scheduled_restart: self.requests.scheduled().map(|restart| restart.published.clone()),
             failsafe_mode: dynamic.failsafe_mode,
             failsafe: failsafe
                 .map(|members| members.into_iter().map(|(name, url)| (name, url.into())).collect())

@@ -24,6 +24,7 @@ mod operations;
 pub mod properties;
 mod query;
 mod reply;
+mod restart;
 mod route;
 mod schedule;
 pub mod server;

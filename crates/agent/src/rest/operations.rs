@@ -8,6 +8,7 @@ use pgward_core::decide::peers::PeerPoll;
 use pgward_store::{Condition, Key, StoreError};
 
 use super::view::ServerFacts;
+use crate::orders::Orders;
 use crate::ring::Recorder;
 
 /// An operation under way.
@@ -36,6 +37,11 @@ pub trait Operations: Send + Sync + 'static {
     /// The last decisions. An empty memory where nothing is recorded.
     fn recorder(&self) -> Recorder {
         Recorder::default()
+    }
+
+    /// Tells the cycle what operators ask for. By default nobody hears it, and everything is refused.
+    fn orders(&self) -> Orders {
+        Orders::default()
     }
 
     /// Makes the next cycle start now.

@@ -25,6 +25,7 @@ use super::modes::Modes;
 use super::operations::Operations;
 use super::query::Query;
 use super::reply::{Reply, server_header};
+use super::restart;
 use super::server::RestConfig;
 use super::status::status_document;
 use super::switchover::{self, Action, store_unreachable};
@@ -156,8 +157,10 @@ impl Router {
             ("POST", "failover") => Route::Move(Action::Failover),
             ("DELETE", "switchover") => Route::Cancel,
             ("POST", "failsafe") => Route::Failsafe,
-            ("POST", "reload" | "restart" | "reinitialize" | "citus" | "sigterm") => Route::NotYet,
-            ("DELETE", "restart") => Route::NotYet,
+            ("POST", "reload" | "citus" | "sigterm") => Route::NotYet,
+            ("POST", "restart") => Route::Restart,
+            ("DELETE", "restart") => Route::Unschedule,
+            ("POST", "reinitialize") => Route::Reinitialize,
             ("PATCH", "config") => Route::MergeConfig,
             ("PUT", "config") => Route::ReplaceConfig,
             // The one unsafe path that asks nobody for a password.
@@ -181,6 +184,15 @@ impl Router {
             },
             Route::ReplaceConfig => match read_object(request).await {
                 Ok(document) => config::replace(&document, &self.operations).await,
+                Err(reply) => reply,
+            },
+            Route::Restart => match read_optional_object(request).await {
+                Ok(body) => restart::restart(&body, self.node.clone(), &self.operations).await,
+                Err(reply) => reply,
+            },
+            Route::Unschedule => restart::unschedule(&self.operations).await,
+            Route::Reinitialize => match read_optional_object(request).await {
+                Ok(body) => restart::reinitialize(&body, &self.operations).await,
                 Err(reply) => reply,
             },
             Route::Cancel => switchover::cancel(&self.operations).await,
@@ -216,6 +228,9 @@ enum Route {
     Cancel,
     MergeConfig,
     ReplaceConfig,
+    Restart,
+    Unschedule,
+    Reinitialize,
     Failsafe,
     /// Known, and refused until it is built.
     NotYet,
@@ -234,6 +249,23 @@ fn status_code(code: u16) -> StatusCode {
     ok_or_unavailable(code == 200)
 }
 
+/// Reads a body that may be left out, or be an object without anything in it.
+async fn read_optional_object<B>(request: Request<B>) -> Result<Map<String, Value>, Reply>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let length = request.headers().get(header::CONTENT_LENGTH).map(|length| length.as_bytes());
+    if length.is_none_or(|length| length == b"0") {
+        return Ok(Map::new());
+    }
+    match read_bytes(request).await.map(|body| serde_json::from_slice(&body)) {
+        Ok(Ok(Value::Object(object))) => Ok(object),
+        Ok(Ok(_) | Err(_)) => Err(Reply::error(StatusCode::BAD_REQUEST)),
+        Err(reply) => Err(reply),
+    }
+}
+
 /// Reads a body that has to be a JSON object with something in it.
 async fn read_object<B>(request: Request<B>) -> Result<Map<String, Value>, Reply>
 where
@@ -243,18 +275,25 @@ where
     if !request.headers().contains_key(header::CONTENT_LENGTH) {
         return Err(Reply::error(StatusCode::LENGTH_REQUIRED));
     }
+    match serde_json::from_slice(&read_bytes(request).await?) {
+        Ok(Value::Object(object)) if !object.is_empty() => Ok(object),
+        Ok(_) | Err(_) => Err(Reply::error(StatusCode::BAD_REQUEST)),
+    }
+}
+
+async fn read_bytes<B>(request: Request<B>) -> Result<Bytes, Reply>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     if request.body().size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(Reply::error(StatusCode::PAYLOAD_TOO_LARGE)); // Known beforehand: nothing is waited for.
     }
     let body = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
-    let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Reply::error(StatusCode::PAYLOAD_TOO_LARGE)),
-        Ok(Err(_)) => return Err(Reply::error(StatusCode::BAD_REQUEST)),
-        Err(_) => return Err(Reply::error(StatusCode::REQUEST_TIMEOUT)),
-    };
-    match serde_json::from_slice(&body) {
-        Ok(Value::Object(object)) if !object.is_empty() => Ok(object),
-        Ok(_) | Err(_) => Err(Reply::error(StatusCode::BAD_REQUEST)),
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Reply::error(StatusCode::PAYLOAD_TOO_LARGE)),
+        Ok(Err(_)) => Err(Reply::error(StatusCode::BAD_REQUEST)),
+        Err(_) => Err(Reply::error(StatusCode::REQUEST_TIMEOUT)),
     }
 }

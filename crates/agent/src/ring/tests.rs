@@ -81,6 +81,7 @@ fn view(leader: &str, second: u64) -> View {
         },
         action: None,
         finished: vec![Finished { kind: ActionKind::CrashRecovery, outcome: failed }],
+        request: None,
         poll: None,
     }
 }

@@ -72,7 +72,8 @@ fn leaves_alone(busy: Option<ActionKind>) -> bool {
             | ActionKind::Stop
             | ActionKind::CrashRecovery
             | ActionKind::Rewind
-            | ActionKind::ChangeUpstream,
+            | ActionKind::ChangeUpstream
+            | ActionKind::Restart,
         ) => true,
         Some(ActionKind::Start | ActionKind::Promote | ActionKind::CheckDivergence | ActionKind::Checkpoint) | None => {
             false

@@ -10,7 +10,7 @@ use pgward_postgres::{
     BasebackupOptions, ClusterState, DataDirState, InitdbOptions, Postmaster, Replace, ServerConfig,
     ShutdownCheckpoint, StartOutcome, StopMode, StopOptions, raise_for_standby,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -198,9 +198,11 @@ impl ServerControl for LocalServer {
             self.0.instance.reload().await?;
         }
         let pending = self.0.instance.pending_restart(&config.parameters).await?;
-        let pending =
-            pending.into_iter().map(|(name, change)| (name, json!({"old_value": change.old, "new_value": change.new})));
-        self.state().pending_restart = pending.collect::<serde_json::Map<String, Value>>();
+        // Beside what a standby has to keep larger than wanted (RST-6), which the configuration before has found.
+        let mut state = self.state();
+        for (name, change) in pending {
+            state.pending_restart.insert(name, json!({"old_value": change.old, "new_value": change.new}));
+        }
         Ok(())
     }
 

@@ -29,19 +29,20 @@ fn outcome(result: Result<(), ServerError>) -> Outcome {
     }
 }
 
-/// Copies a member (BOO-5). `wipe` was allowed by an operator's setting and decided on; without it only an empty
-/// directory is filled (INV-S11).
+/// Copies a member (BOO-5). Without `replaces` only an empty directory is filled (INV-S11). With it, the data directory is
+/// removed: an operator's setting or request allowed it, and the leader that it names has what is removed.
 pub(crate) async fn clone<L: Server>(
     server: L,
     local: Local<L::Postmaster>,
     source: Member,
-    wipe: bool,
+    replaces: Option<Member>,
     progress: Progress,
 ) -> Outcome {
-    if wipe {
+    let wipe = replaces.is_some();
+    if let Some(leader) = replaces {
         // INV-S21: what is removed may be the only copy.
-        if !server.is_primary_reachable(&source).await && !leaves_out(Mutant::WipeWithoutLooking) {
-            let name = &source.name;
+        if !server.is_primary_reachable(&leader).await && !leaves_out(Mutant::WipeWithoutLooking) {
+            let name = &leader.name;
             return Outcome::Failed(format!("the data directory is kept, because {name} cannot be copied now"));
         }
         if let Err(problem) = server.stop(&local, StopHow::Immediate, None, None).await {
@@ -91,6 +92,32 @@ pub(crate) async fn start_primary<L: Server>(
             Outcome::Failed(problem.to_string())
         }
     }
+}
+
+/// Stops a primary in order and starts it again (RST-3). The fencer guards whatever runs there meanwhile.
+pub(crate) async fn restart_primary<L: Server>(
+    server: L,
+    local: Local<L::Postmaster>,
+    fence: Fence,
+    lease: LeaseHandle,
+    progress: Progress,
+) -> Outcome {
+    local.set_state(PostgresState::Restarting);
+    let stopped = tokio::select! {
+        biased;
+        () = progress.cancel.cancelled() => server.stop(&local, StopHow::Immediate, None, None).await,
+        stopped = server.stop(&local, StopHow::FastWithCheckpoint, None, None) => stopped,
+    };
+    if let Err(problem) = stopped {
+        local.set_state(PostgresState::StopFailed);
+        return Outcome::Failed(problem.to_string());
+    }
+    local.ended(PostgresState::Restarting);
+    if progress.cancel.is_cancelled() || !lease.is_safe() {
+        local.ended(PostgresState::Stopped);
+        return Outcome::Cancelled; // PRO-12: it would run as a primary without a lease.
+    }
+    start_primary(server, local, fence, lease).await
 }
 
 /// PRO-12, for a start: writing the configuration took longer than the lease lasted.

@@ -6,6 +6,7 @@ mod changing;
 mod client;
 mod golden;
 mod moving;
+mod restarting;
 mod secure;
 mod serving;
 mod support;

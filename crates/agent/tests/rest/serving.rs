@@ -117,7 +117,7 @@ async fn what_is_not_supported_says_so() {
     assert!(head.starts_with("HTTP/1.1 501 Unsupported method ('POST')\r\n"), "{head}");
     assert!(head.contains("\r\nconnection: close"), "{head}");
     assert_eq!(body, golden("error-501.html"));
-    for (method, path) in [("POST", "/restart"), ("DELETE", "/restart"), ("POST", "/mpp")] {
+    for (method, path) in [("POST", "/reload"), ("POST", "/sigterm"), ("POST", "/mpp")] {
         let answer = running.ask(method, path, Some(json!({"a": 1}))).await;
         assert_eq!(answer.status, 501, "{method} {path}");
         assert!(answer.text().contains("Server does not support this operation"), "{method} {path}");

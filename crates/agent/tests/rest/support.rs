@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pgward_agent::http::{ClientTls, HttpClient, Response};
+use pgward_agent::orders::Orders;
 use pgward_agent::rest::view::{NodeView, PendingRestart, ReplicationState, ServerFacts, WalPosition, Walsender};
 use pgward_agent::rest::{Modes, OperationFuture, Operations, RestConfig, RestServer};
 use pgward_core::cluster::{Cluster, LeaseId, Member, MemberRole, PostgresState, RawKey, Revision};
@@ -144,6 +145,8 @@ pub(crate) struct Agent {
     pub(crate) fresh: Mutex<Option<Option<ServerFacts>>>,
     /// The next write loses against another one.
     pub(crate) conflict: Mutex<bool>,
+    /// Where requests of operators go; by default to nobody.
+    pub(crate) orders: Mutex<Orders>,
 }
 
 impl Agent {
@@ -162,6 +165,7 @@ impl Agent {
             on_wake: Mutex::default(),
             fresh: Mutex::default(),
             conflict: Mutex::default(),
+            orders: Mutex::default(),
         })
     }
 
@@ -234,6 +238,10 @@ impl Operations for Agent {
     fn fresh_facts(&self) -> OperationFuture<'_, Option<ServerFacts>> {
         let facts = self.fresh.lock().unwrap().clone().unwrap_or_else(|| self.node.borrow().server.clone());
         Box::pin(async move { facts })
+    }
+
+    fn orders(&self) -> Orders {
+        self.orders.lock().unwrap().clone()
     }
 
     fn wake(&self) {

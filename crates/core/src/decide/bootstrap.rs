@@ -96,7 +96,8 @@ fn clone(view: &View, cluster: &Cluster, memory: &Memory) -> Decision {
     }
 }
 
-fn clone_source(view: &View, cluster: &Cluster) -> Option<MemberName> {
+/// BOO-5: whom to copy.
+pub(super) fn clone_source(view: &View, cluster: &Cluster) -> Option<MemberName> {
     let leader = cluster.leader.as_ref()?;
     let offering: Vec<&MemberName> = cluster
         .members

@@ -22,7 +22,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster, action: &RunningAction) -> 
         | ActionKind::CrashRecovery
         | ActionKind::CheckDivergence
         | ActionKind::Rewind
-        | ActionKind::ChangeUpstream => {}
+        | ActionKind::ChangeUpstream
+        | ActionKind::Restart => {}
     }
     if owner && view.lease.is_safe(view.now) {
         let too_long = action.kind == ActionKind::CrashRecovery
@@ -45,7 +46,9 @@ pub(super) fn decide(view: &View, cluster: &Cluster, action: &RunningAction) -> 
     }
     let as_primary = matches!(view.postgres.role, MemberRole::Primary | MemberRole::Promoted);
     // A promotion that is committed issues promote at any moment: the role may not show it yet.
-    if action.kind == ActionKind::Promote || (as_primary && action.kind == ActionKind::Start) {
+    if action.kind == ActionKind::Promote
+        || (as_primary && matches!(action.kind, ActionKind::Start | ActionKind::Restart))
+    {
         // ASY-5, ASY-9
         let demote = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };
         return Some(Reason::LostLockWhileBusy { action: action.kind }.with([Effect::CancelAction, demote]));

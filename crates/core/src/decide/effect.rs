@@ -58,6 +58,8 @@ pub enum Effect {
     },
     /// *Action.* Start the server.
     Start(StartAs),
+    /// *Action.* Stop the server in order and start it again (RST-3).
+    Restart(StartAs),
     /// *Action.* Promote, after the lease was looked at once more (PRO-7, PRO-12).
     Promote,
     /// *Action.* Step down (DEM-1…13).
@@ -111,8 +113,9 @@ impl Effect {
     pub fn needs_lease(&self) -> bool {
         match self {
             Effect::Promote | Effect::StoreHistory(_) | Effect::StoreConfig { .. } => true,
-            Effect::Start(StartAs::Primary) => true,
+            Effect::Start(StartAs::Primary) | Effect::Restart(StartAs::Primary) => true,
             Effect::Start(StartAs::Standby { .. })
+            | Effect::Restart(StartAs::Standby { .. })
             | Effect::Acquire
             | Effect::Adopt
             | Effect::Release

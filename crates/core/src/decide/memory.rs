@@ -47,6 +47,8 @@ pub struct Memory {
     pub checkpoint_again_at: Option<BootInstant>,
     /// A start was attempted and its result was not seen yet (MEM-6, CYC-12).
     pub recovering: bool,
+    /// How long the present start may take, when an operator said so (RST-3).
+    pub start_timeout: Option<Duration>,
     /// What the last failed start or clone said.
     pub start_error: Option<String>,
     /// Do not try the same failed thing again before this instant.
@@ -178,6 +180,9 @@ impl Memory {
             self.rewind = RewindState::Initial; // CYC-5, PAU-16
         }
         self.was_paused = view.settings.paused;
+        if view.postgres.is_running() && view.action.is_none() {
+            self.start_timeout = None;
+        }
         if view.postgres.is_running() {
             self.start_error = None;
             self.retry_at = None;
@@ -236,7 +241,10 @@ impl Memory {
                 self.rejoin_waits_until = Some(view.now + REJOIN_PATIENCE);
             }
             (ActionKind::Bootstrap, Outcome::Failed(error)) => self.bootstrap_failed = Some(error.clone()),
-            (ActionKind::Start | ActionKind::Clone | ActionKind::ChangeUpstream, Outcome::Failed(error)) => {
+            (
+                ActionKind::Start | ActionKind::Clone | ActionKind::ChangeUpstream | ActionKind::Restart,
+                Outcome::Failed(error),
+            ) => {
                 self.start_error = Some(error.clone());
                 self.retry_at = retry;
             }
@@ -250,7 +258,8 @@ impl Memory {
                 | ActionKind::CrashRecovery
                 | ActionKind::CheckDivergence
                 | ActionKind::Rewind
-                | ActionKind::ChangeUpstream,
+                | ActionKind::ChangeUpstream
+                | ActionKind::Restart,
                 _,
             ) => {}
         }

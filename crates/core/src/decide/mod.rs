@@ -26,6 +26,7 @@ pub mod bootstrap;
 mod busy;
 mod leader;
 mod manual;
+pub mod operator;
 mod promote;
 mod race;
 mod recover;
@@ -78,6 +79,9 @@ fn situation(view: &View, memory: &mut Memory) -> Decision {
     }
     if let Some(decision) = restore_keys(view, cluster) {
         return decision; // CYC-7, CYC-8
+    }
+    if let Some(decision) = operator::decide(view, cluster, memory) {
+        return decision; // RST-2, RNT-1: also while something else is under way.
     }
     if let Some(action) = &view.action
         && let Some(decision) = busy::decide(view, cluster, action)

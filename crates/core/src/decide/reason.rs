@@ -72,6 +72,15 @@ reasons! {
     RenewalsFail ["DCSF-6", "TIM-4"] "the leader lease could not be renewed and is running out";
 
     /// A long action runs.
+    /// A request of an operator that cannot be carried out.
+    RequestRefused { why: String } ["RST-2", "RNT-1"] "an operator's request is refused: {why}";
+    /// A forced request waits for what it cancelled.
+    RequestWaits { action: ActionKind } ["RNT-1"] "an operator's request waits for the end of the cancelled {action}";
+    /// Restarts.
+    RestartsOnRequest ["RST-3"] "an operator asked for a restart";
+    /// Copies anew.
+    ReinitializesOnRequest { member: MemberName } ["RNT-2", "BOO-5"] "an operator asked for a new copy: copies {member}";
+    /// Something is under way.
     Busy { action: ActionKind } ["ASY-2", "ASY-3", "ASY-6", "ASY-7"] "{action} is under way";
     /// A long action runs in pause or while bootstrapping.
     BusyUndisturbed { action: ActionKind } ["ASY-3"] "{action} is under way and is not disturbed in pause";

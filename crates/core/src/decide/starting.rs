@@ -27,7 +27,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Opt
         let demote = Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None };
         return Some(Reason::RenewalsFail.with([demote]));
     }
-    let late_at = view.postgres.starting_since.unwrap_or(view.now) + view.settings.primary_start_timeout;
+    let late_at = view.postgres.starting_since.unwrap_or(view.now)
+        + memory.start_timeout.unwrap_or(view.settings.primary_start_timeout);
     if view.now >= late_at {
         return Some(match failover_possible(view, cluster, Bound::Lag, Candidates::AsRequested) {
             Asked::Ask(members) => Reason::AsksWhetherFailoverPossible.with([Effect::PollPeers(members)]),

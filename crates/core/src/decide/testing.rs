@@ -154,6 +154,7 @@ pub(crate) fn replica(cluster: Cluster) -> View {
         postgres: postgres(MemberRole::Replica),
         action: None,
         finished: Vec::new(),
+        request: None,
         poll: None,
     }
 }

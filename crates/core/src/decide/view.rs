@@ -12,6 +12,7 @@ use crate::names::MemberName;
 use crate::time::{BootInstant, WallTime, demote_deadline, lease_end};
 use crate::wal::{Lsn, Timeline};
 
+use super::operator::Request;
 use super::peers::PeerPoll;
 use super::rewind::{ControlState, DivergenceFacts};
 
@@ -42,6 +43,9 @@ pub struct View {
     pub action: Option<RunningAction>,
     /// Actions that ended since the last decision, in their order.
     pub finished: Vec<Finished>,
+    /// What an operator has asked this member for and no decision has answered yet.
+    #[serde(default)]
+    pub request: Option<Request>,
     /// Answers of other members, when the last decision asked for them.
     pub poll: Option<PeerPoll>,
 }
@@ -294,6 +298,8 @@ pub enum ActionKind {
     Rewind,
     /// Restarting to follow another upstream.
     ChangeUpstream,
+    /// Restarting because an operator asked for it.
+    Restart,
     /// The checkpoint after a promotion.
     Checkpoint,
 }
@@ -311,6 +317,7 @@ impl std::fmt::Display for ActionKind {
             ActionKind::CheckDivergence => "divergence check",
             ActionKind::Rewind => "rewind",
             ActionKind::ChangeUpstream => "change of upstream",
+            ActionKind::Restart => "restart",
             ActionKind::Checkpoint => "checkpoint",
         })
     }

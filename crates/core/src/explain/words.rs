@@ -99,6 +99,8 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Clone { source, wipe: true } => format!("remove the data and copy {source}"),
         Effect::Start(StartAs::Primary) => "start as primary".to_owned(),
         Effect::Start(StartAs::Standby { upstream }) => format!("start as standby of {}", named(upstream)),
+        Effect::Restart(StartAs::Primary) => "restart as primary".to_owned(),
+        Effect::Restart(StartAs::Standby { upstream }) => format!("restart as standby of {}", named(upstream)),
         Effect::Promote => "promote".to_owned(),
         Effect::Demote { mode, .. } => match mode {
             DemoteMode::Graceful => "stop in order, then release the leader key".to_owned(),

@@ -64,7 +64,8 @@ fn leaves_alone(kind: ActionKind) -> bool {
         | ActionKind::Stop
         | ActionKind::CrashRecovery
         | ActionKind::Rewind
-        | ActionKind::ChangeUpstream => true,
+        | ActionKind::ChangeUpstream
+        | ActionKind::Restart => true,
         ActionKind::Start | ActionKind::Promote | ActionKind::CheckDivergence | ActionKind::Checkpoint => false,
     }
 }
@@ -229,6 +230,7 @@ impl World {
             },
             action: running,
             finished: agent.finished.clone(),
+            request: None,
             poll: agent.poll.clone(),
         };
         agent.local.managed |= alive;
@@ -389,6 +391,7 @@ impl World {
             Effect::CancelAction
             | Effect::Promote
             | Effect::Start(_)
+            | Effect::Restart(_)
             | Effect::Clone { .. }
             | Effect::Bootstrap
             | Effect::Demote { .. }
@@ -429,6 +432,7 @@ impl World {
                 self.disarm(name);
                 self.begin_clone(name, source.clone(), *wipe);
             }
+            Effect::Restart(_) => panic!("no operator asks for a restart in a script"),
             Effect::Bootstrap => self.begin_bootstrap(name),
             Effect::Demote { mode, .. } => self.begin_demote(name, *mode),
             Effect::StopImmediately => self.begin_stop(name),

@@ -143,6 +143,7 @@ impl World {
                 | ActionKind::Stop
                 | ActionKind::CheckDivergence
                 | ActionKind::ChangeUpstream
+                | ActionKind::Restart
                 | ActionKind::Checkpoint => action.due,
             };
         }

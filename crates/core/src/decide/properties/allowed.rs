@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::operator::Request;
 use super::super::view::{DataDir, Lease, Store, View};
 use super::super::{Decision, DemoteMode, Effect, StartAs};
 use crate::cluster::properties::rises;
@@ -38,6 +39,7 @@ fn is_action(effect: &Effect) -> bool {
         Effect::Bootstrap
         | Effect::Clone { .. }
         | Effect::Start(_)
+        | Effect::Restart(_)
         | Effect::Promote
         | Effect::Demote { .. }
         | Effect::StopImmediately
@@ -90,15 +92,25 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
             require(!view.settings.standby_cluster, "INV-S25: nobody is a primary in a standby cluster")?;
             require(!paused, "INV-S14: nothing is started in pause")
         }
+        Effect::Restart(start) => {
+            require(matches!(view.request, Some(Request::Restart { .. })), "RST-3: somebody asked for it")?;
+            require(*start != StartAs::Primary || view.lease.is_safe(view.now), "INV-S2: with time left on the lease")?;
+            require(
+                *start != StartAs::Primary || !view.settings.standby_cluster,
+                "INV-S25: nobody is a primary in a standby cluster",
+            )?;
+            require((*start == StartAs::Primary) == is_primary, "RST-3: a restart changes no role")
+        }
         Effect::Release => {
             require(!is_primary || paused, "INV-S12: whoever gives up the key does not accept writes")?;
             require(led_by_me || view.lease.is_exclusive(view.now), "DCS-3: what is released is held")
         }
         Effect::Clone { source, wipe } => {
-            let allowed = view.settings.wipe_on_divergence || view.settings.wipe_on_rewind_failure;
+            let asked = matches!(view.request, Some(Request::Reinitialize { .. }));
+            let allowed = view.settings.wipe_on_divergence || view.settings.wipe_on_rewind_failure || asked;
             require(*wipe || view.data_dir == DataDir::Empty, "INV-S11: an empty directory")?;
             require(!wipe || allowed, "INV-S11: only with leave")?;
-            require(!paused, "INV-S14: nothing is copied in pause")?;
+            require(!paused || asked, "INV-S14: nothing is copied in pause")?;
             require(!led_by_me && !is_primary, "INV-S11: never by the owner, never under a primary")?;
             not_me(source, "BOO-5: a copy of somebody else")
         }

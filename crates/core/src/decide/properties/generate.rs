@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::super::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
 use super::super::memory::{Backoff, SameHistory};
+use super::super::operator::Request;
 use super::super::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use super::super::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRole, Remedy, switch_points};
 use super::super::view::{
@@ -323,6 +324,14 @@ pub(super) fn any_view(choices: &mut Choices<'_>) -> View {
         action: choices.rarely(4).then(|| running(choices)),
         finished: choices.several(2, |choices| Finished { kind: action(choices), outcome: any_outcome(choices) }),
         poll: (!choices.rarely(3)).then(|| any_poll(choices)),
+        request: choices.rarely(6).then(|| any_request(choices)),
+    }
+}
+
+fn any_request(choices: &mut Choices<'_>) -> Request {
+    match choices.flag() {
+        true => Request::Restart { timeout: choices.maybe(|_| Duration::from_secs(60)) },
+        false => Request::Reinitialize { force: choices.flag(), from_leader: choices.flag() },
     }
 }
 
@@ -367,6 +376,7 @@ pub(super) fn any_memory(choices: &mut Choices<'_>) -> Memory {
         checkpoint_again_at: choices.maybe(instant),
         recovering: choices.flag(),
         start_error: choices.maybe(text),
+        start_timeout: choices.maybe(|_| Duration::from_secs(60)),
         retry_at: choices.maybe(instant),
         crash_recovery_tried: choices.flag(),
         proof_asked: choices.maybe(|choices| (Revision(i64::from(choices.byte() % 8)), instant(choices))),

@@ -1,5 +1,6 @@
 //! Decisions as tables: a plain base view, one difference a row, a name that is a sentence.
 
+mod asked;
 mod cycle;
 mod down;
 mod forks;

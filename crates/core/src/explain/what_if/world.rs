@@ -361,8 +361,12 @@ impl World {
             Effect::Promote => self.promote(name, now),
             Effect::Demote { mode, .. } => self.demote(name, mode, now),
             Effect::StopImmediately => self.stop(name, now),
-            Effect::Start(StartAs::Primary) => self.start(name, MemberRole::Primary, None),
-            Effect::Start(StartAs::Standby { upstream }) => self.start(name, MemberRole::Replica, upstream),
+            Effect::Start(StartAs::Primary) | Effect::Restart(StartAs::Primary) => {
+                self.start(name, MemberRole::Primary, None);
+            }
+            Effect::Start(StartAs::Standby { upstream }) | Effect::Restart(StartAs::Standby { upstream }) => {
+                self.start(name, MemberRole::Replica, upstream);
+            }
             Effect::ReloadUpstream { upstream } | Effect::RestartForUpstream { upstream } => {
                 let timeline = upstream.as_ref().and_then(|upstream| self.timeline_of(upstream));
                 if let Some(machine) = self.machines.get_mut(name) {
