@@ -40,6 +40,7 @@ async fn pending(cluster: &Cluster, node: usize, names: &[&str]) -> Result<()> {
     .await
 }
 
+/// RST-1, RST-6.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_are_restarted_in_place_when_and_if_the_operator_says() -> Outcome {
     with_running(three(), async |cluster| {
@@ -79,6 +80,7 @@ async fn members_are_restarted_in_place_when_and_if_the_operator_says() -> Outco
     .await
 }
 
+/// RST-5.
 async fn scheduled_restart(cluster: &Cluster, node: usize) -> Result<()> {
     let member = &cluster.nodes[node];
     let far = json!({"schedule": "2099-01-01T00:00:00Z", "role": "replica"});

@@ -444,7 +444,7 @@ fn a_member_that_is_started_as_patroni_keeps_its_passwords_from_its_children() {
     let log = log();
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ") && line.contains("; ")).collect();
     let about = |words: &str| warnings.iter().filter(|line| line.contains(words)).count();
-    assert_eq!(about("patroni.yml:19: understood, and not acted on by this version: "), 1, "{log}");
+    assert_eq!(about("patroni.yml:23: understood, and not acted on by this version: "), 1, "{log}");
     assert_eq!(about("PATRONI_NO_SUCH_VARIABLE: is not a known variable and is ignored"), 1, "{log}");
     assert!(!log.contains(SECRET), "{log}");
 
