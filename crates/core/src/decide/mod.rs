@@ -77,12 +77,21 @@ fn situation(view: &View, memory: &mut Memory) -> Decision {
         return Reason::BootstrapFailed { error: error.clone() }
             .with([Effect::Exit { code: 1, leave_postgres: false }]);
     }
-    if let Some(decision) = restore_keys(view, cluster) {
-        return decision; // CYC-7, CYC-8
-    }
     if let Some(decision) = operator::decide(view, cluster, memory) {
         return decision; // RST-2, RNT-1: also while something else is under way.
     }
+    let decision = in_order(view, cluster, memory);
+    // CYC-7, CYC-8. Nothing waits for it: whoever has to promote, restart, or step down does that first.
+    if decision.effects.is_empty()
+        && let Some(restores) = restore_keys(view, cluster)
+    {
+        return restores.and_wake_at(decision.wake_at);
+    }
+    decision
+}
+
+/// CYC-9 to CYC-17.
+fn in_order(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     if let Some(action) = &view.action
         && let Some(decision) = busy::decide(view, cluster, action)
     {
@@ -135,7 +144,8 @@ fn is_owner(view: &View, cluster: &Cluster) -> bool {
     }
 }
 
-/// CYC-7, CYC-8: only the owner restores what the store lost.
+/// CYC-7, CYC-8: only the owner restores what the store lost. As long as it holds the key nobody needs what is lost:
+/// nobody creates a cluster, and everybody keeps the configuration that was in force.
 fn restore_keys(view: &View, cluster: &Cluster) -> Option<Decision> {
     if !is_owner(view, cluster) || view.action.is_some() || !cluster.is_led_by(&view.me) {
         return None;

@@ -365,6 +365,15 @@ fn only_the_owner_restores_lost_keys() {
     with_id.push(("initialize", SYSTEM_ID));
     let absent = [Effect::StoreConfig { over: None }];
     check("config is gone", &primary(cluster(&with_id)), &Memory::default(), &absent, "CYC-8");
+    let owner = || View { lease: held(1), ..replica(wiped()) };
+    check("a promotion does not wait for it", &owner(), &Memory::default(), &[Effect::Promote], "PRO-7");
+    let crashed = down(MemberRole::Primary, PostgresState::Crashed, rewind::ControlState::InProduction);
+    let crashed = View { postgres: crashed, ..owner() };
+    let restart = [Effect::Start(StartAs::Primary)];
+    check("nor does a restart after a crash", &crashed, &Memory::default(), &restart, "REC-3");
+    let restores = [Effect::StoreSystemId { over: None }];
+    let starts = View { postgres: starting(MemberRole::Primary), ..owner() };
+    check("while the server starts there is time for it", &starts, &Memory::default(), &restores, "CYC-7");
     with_id.push(("config", "{"));
     let over = [Effect::StoreConfig { over: Some(Revision(5)) }]; // BEY-32: only what was seen is overwritten.
     check("config is garbage", &primary(cluster(&with_id)), &Memory::default(), &over, "CYC-8");
