@@ -16,6 +16,7 @@ mod leader_key;
 mod mixed;
 mod operations;
 mod partition;
+mod slots;
 mod soak;
 mod store;
 mod support;

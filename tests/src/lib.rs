@@ -14,6 +14,7 @@
 pub mod bench;
 pub mod chaos;
 pub mod cluster;
+pub mod consumer;
 pub mod direct;
 pub mod etcd;
 pub mod http;

@@ -80,7 +80,8 @@ impl Actions {
             | ActionKind::CheckDivergence
             | ActionKind::Rewind
             | ActionKind::ChangeUpstream
-            | ActionKind::Restart => self.running = Some(running),
+            | ActionKind::Restart
+            | ActionKind::CopySlots => self.running = Some(running),
         }
     }
 

@@ -34,6 +34,7 @@ mod replication;
 mod rewind;
 mod settings;
 mod single_user;
+mod slot_copies;
 mod slots;
 mod start;
 mod stop;
@@ -59,5 +60,6 @@ pub use replication::{
 };
 pub use rewind::{LocalPosition, RewindOptions};
 pub use settings::{Credentials, ServerOutput, Settings};
+pub use slot_copies::{SlotCopy, catalog_xmins, fetch_slots};
 pub use start::StartOutcome;
 pub use stop::{ShutdownCheckpoint, StopMode, StopOptions, StopOutcome};

@@ -128,6 +128,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             | Effect::Demote { .. }
             | Effect::StopImmediately
             | Effect::RestartForUpstream { .. }
+            | Effect::CopySlots { .. }
             | Effect::CrashRecover
             | Effect::CheckDivergence { .. }
             | Effect::Rewind { .. }
@@ -228,6 +229,11 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 let upstream = self.member(view, upstream.as_ref());
                 self.actions.start(ActionKind::ChangeUpstream, |_| work::restart_standby(server, local, upstream));
             }
+            Effect::CopySlots { source: name, slots, upstream } => {
+                let (source, upstream) = (source(name)?, self.member(view, upstream.as_ref()));
+                let copies = work::CopySlots { server, local, source, slots: slots.clone(), upstream };
+                self.actions.start(ActionKind::CopySlots, |_| copies.run());
+            }
             Effect::CrashRecover => {
                 // PostgreSQL is down. At the deadline the fencer would kill the single-user server, too.
                 self.end_guard().await?;
@@ -277,6 +283,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             | ActionKind::Rewind
             | ActionKind::ChangeUpstream
             | ActionKind::Restart
+            | ActionKind::CopySlots
             | ActionKind::Checkpoint => Outcome::Failed(problem.to_string()),
         };
         self.finished.push(Finished { kind, outcome });

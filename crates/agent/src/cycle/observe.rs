@@ -1,5 +1,7 @@
 //! Freezes the world into a [`View`]. What cannot be seen is a value in it.
 
+use std::collections::BTreeMap;
+
 use pgward_core::cluster::{MemberRole, PostgresState};
 use pgward_core::decide::follow;
 use pgward_core::decide::view::{
@@ -42,7 +44,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let local = self.local.get();
         let lease = self.lease.now().key;
         self.decided_lease = lease.clone();
-        let view = View {
+        let mut view = View {
             now: self.host.boot_now(),
             wall: self.host.wall_now(),
             me: self.config.name.clone(),
@@ -61,12 +63,16 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 control: seen.control.clone(),
                 managed: local.managed,
                 recovery: if seen.alive { seen.recovery } else { RecoveryDiff::Unknown },
+                lacks_slots: BTreeMap::new(),
             },
             action: busy,
             finished: self.finished.clone(),
             request: self.requests.asked(),
             poll: self.poll.clone(),
         };
+        if view.postgres.facts.as_ref().is_some_and(|facts| facts.in_recovery) {
+            view.postgres.lacks_slots = self.lacking_slots(&view, &seen);
+        }
         self.local.update(|local| local.managed |= seen.alive);
         (view, seen)
     }

@@ -1,11 +1,12 @@
 //! Tells the others: the member record, the status while leading, the slots, and the view that REST serves.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Status};
 use pgward_core::decide::memory::CheckpointState;
-use pgward_core::decide::slots::SlotPolicy;
+use pgward_core::decide::slots::{LogicalSlot, SlotPolicy};
 use pgward_core::decide::view::{ActionKind, DataDir, Lease, Store as SeenStore, View};
 use pgward_core::time::lease_end;
 use pgward_store::{Condition, Key, Store, StoreError, StoreView};
@@ -15,7 +16,7 @@ use tracing::{debug, warn};
 use super::Cycle;
 use crate::record::{Record, Retained, status};
 use crate::rest::view::{NodeView, PendingRestart};
-use crate::server::Server;
+use crate::server::{Seen, Server};
 
 /// What was written last, and when.
 #[derive(Default)]
@@ -139,7 +140,8 @@ impl<S: Store, L: Server> Cycle<S, L> {
             return;
         }
         self.published.slots_at = Some(Instant::now());
-        let slots = self.with_slot_policy(view, |policy| policy.slots(cluster));
+        let seen = self.last_seen.as_ref();
+        let Some(slots) = self.with_slot_policy(view, seen, |policy| policy.slots(cluster)) else { return };
         let synced = self.server.sync_slots(cluster, &slots);
         match timeout(self.brief(), synced).await {
             Ok(Ok(())) => {}
@@ -154,14 +156,28 @@ impl<S: Store, L: Server> Cycle<S, L> {
         if !view.postgres.is_running() || cluster.is_unlocked() {
             return;
         }
-        let parameters = self.with_slot_policy(view, |policy| policy.parameters(cluster));
-        self.server_config_due |= self.server.set_slot_parameters(parameters);
+        let seen = self.last_seen.as_ref();
+        if let Some(parameters) = self.with_slot_policy(view, seen, |policy| policy.parameters(cluster)) {
+            self.server_config_due |= self.server.set_slot_parameters(parameters);
+        }
     }
 
-    /// Asks with what decides on slots.
-    pub(super) fn with_slot_policy<T>(&self, view: &View, ask: impl FnOnce(SlotPolicy<'_>) -> T) -> T {
-        let server = self.last_seen.as_ref().and_then(|seen| seen.details.server.as_ref());
-        ask(SlotPolicy {
+    /// Logical slots that this standby has to copy from the primary (SLT-8).
+    pub(super) fn lacking_slots(&self, view: &View, seen: &Seen<L::Postmaster>) -> BTreeMap<String, LogicalSlot> {
+        let SeenStore::Current(cluster) = &view.store else { return BTreeMap::new() };
+        let lacking = |policy: SlotPolicy<'_>| policy.slots(cluster).to_copy(&seen.details.present_slots);
+        self.with_slot_policy(view, Some(seen), lacking).unwrap_or_default()
+    }
+
+    /// Asks with what decides on slots; `None` while the server's version is not known.
+    fn with_slot_policy<T>(
+        &self,
+        view: &View,
+        seen: Option<&Seen<L::Postmaster>>,
+        ask: impl FnOnce(SlotPolicy<'_>) -> T,
+    ) -> Option<T> {
+        let server = seen.and_then(|seen| seen.details.server.as_ref())?;
+        let answer = ask(SlotPolicy {
             me: &view.me,
             tags: &view.tags,
             use_slots: self.server.policy().use_slots,
@@ -169,9 +185,10 @@ impl<S: Store, L: Server> Cycle<S, L> {
             permanent: &self.dynamic.slots,
             ignored: &self.dynamic.ignore_slots,
             standby_cluster: view.settings.standby_cluster,
-            major: server.map_or(0, |server| server.server_version / 10_000),
+            major: server.server_version / 10_000,
             paused: view.settings.paused,
-        })
+        });
+        Some(answer)
     }
 
     /// The view that REST answers from.

@@ -78,6 +78,7 @@ fn view(leader: &str, second: u64) -> View {
             control: None,
             managed: true,
             recovery: RecoveryDiff::Same,
+            lacks_slots: Default::default(),
         },
         action: None,
         finished: vec![Finished { kind: ActionKind::CrashRecovery, outcome: failed }],

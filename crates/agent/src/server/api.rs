@@ -3,15 +3,17 @@
 //! [`super::LocalServer`] is PostgreSQL; the simulator has a model of it. One trait for each side of the work, so that each
 //! is implemented in one place; [`Server`] is all of them.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Member, MemberRole};
 use pgward_core::config::DynamicConfig;
 use pgward_core::decide::rewind::DivergenceFacts;
-use pgward_core::decide::slots::Slots;
 use pgward_core::decide::slots::standby::SlotParameters;
+use pgward_core::decide::slots::{LogicalSlot, Slots};
 use pgward_core::wal::{Lsn, Timeline};
+pub use pgward_postgres::SlotCopy;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -197,6 +199,14 @@ pub trait ServerControl: ServerSettings {
     /// Brings the slots in line: creates what is missing, drops what nobody needs, moves unused ones forward (SLT-2…8).
     /// Slots in use are left alone; what takes long is done beside the cycle.
     fn sync_slots(&self, cluster: &Cluster, slots: &Slots) -> impl Future<Output = Result<(), ServerError>> + Send;
+    /// Reads logical slots of a primary, to be installed here. Only such that this server has the WAL for (SLT-8).
+    fn fetch_slots(
+        &self,
+        source: &Member,
+        slots: &BTreeMap<String, LogicalSlot>,
+    ) -> impl Future<Output = Result<Vec<SlotCopy>, ServerError>> + Send;
+    /// Writes them. The server is down.
+    fn install_slots(&self, copies: &[SlotCopy]) -> impl Future<Output = Result<(), ServerError>> + Send;
 }
 
 /// Coming back after a change of leader.

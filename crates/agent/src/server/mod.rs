@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgward_core::cluster::Member;
 use pgward_core::config::{DynamicConfig, EffectivePostgresql, LocalConfig};
-use pgward_core::decide::slots::standby::SlotParameters;
+use pgward_core::decide::slots::standby::{Readiness, SlotParameters};
 use pgward_core::wal::{Lsn, Timeline};
 use pgward_postgres::{ConnInfo, Instance, RecoveryDiff, RecoverySettings};
 use serde_json::{Map, Value};
@@ -22,7 +22,7 @@ use crate::cache;
 
 pub use api::{
     LastRecord, Policy, Postmaster, Server, ServerControl, ServerError, ServerRejoin, ServerSettings, ServerSight,
-    StopHow, Stopped,
+    SlotCopy, StopHow, Stopped,
 };
 pub use look::{Details, Look, Seen};
 
@@ -55,6 +55,8 @@ struct State {
     slots_for: Vec<String>,
     /// Parameters that slots ask for.
     slot_parameters: SlotParameters,
+    /// Which copied slots could be used after a failover.
+    slot_readiness: Readiness,
     /// What takes long and is done with slots beside the cycle.
     slot_work: Option<tokio::task::JoinHandle<()>>,
     /// What kept the server from answering when it was last asked.
@@ -80,6 +82,7 @@ impl LocalServer {
             diff: RecoveryDiff::Same,
             slots_for: Vec::new(),
             slot_parameters: SlotParameters::default(),
+            slot_readiness: Readiness::default(),
             slot_work: None,
             problem: None,
         };

@@ -1,14 +1,15 @@
 //! Starting, stopping, promoting, copying: what actions ask of the local server.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Member};
-use pgward_core::decide::slots::Slots;
+use pgward_core::decide::slots::{LogicalSlot, Slots};
 use pgward_core::time::rounded;
 use pgward_core::wal::Lsn;
 use pgward_postgres::{
     BasebackupOptions, ClusterState, DataDirState, InitdbOptions, Postmaster, Replace, ServerConfig,
-    ShutdownCheckpoint, StartOutcome, StopMode, StopOptions, raise_for_standby,
+    ShutdownCheckpoint, SlotCopy, StartOutcome, StopMode, StopOptions, raise_for_standby,
 };
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -168,6 +169,7 @@ impl ServerControl for LocalServer {
     }
 
     async fn promote(&self) -> Result<(), ServerError> {
+        self.warn_of_unready_slots(); // SLT-9
         self.end_slot_work().await; // PRO-7: a slot that is being moved forward would keep its consumer out.
         Ok(self.0.instance.promote().await?)
     }
@@ -249,11 +251,22 @@ impl ServerControl for LocalServer {
     async fn sync_slots(&self, cluster: &Cluster, slots: &Slots) -> Result<(), ServerError> {
         self.bring_slots_in_line(cluster, slots).await
     }
+
+    async fn fetch_slots(
+        &self,
+        source: &Member,
+        slots: &BTreeMap<String, LogicalSlot>,
+    ) -> Result<Vec<SlotCopy>, ServerError> {
+        self.fetch_usable_slots(source, slots).await
+    }
+
+    async fn install_slots(&self, copies: &[SlotCopy]) -> Result<(), ServerError> {
+        self.install_copies(copies)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use pgward_core::config::{DynamicConfig, LocalConfig, Source, Sources};

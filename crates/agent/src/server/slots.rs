@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use pgward_core::cluster::Cluster;
+use pgward_core::cluster::{Cluster, Member};
 use pgward_core::decide::slots::plan::{Position, PresentKind, PresentSlot, SlotStep};
-use pgward_core::decide::slots::{FAILOVER_SLOTS_SINCE, Slots};
-use pgward_postgres::{Instance, MonitorOptions, Slot, SlotKind};
-use tracing::{info, warn};
+use pgward_core::decide::slots::standby::CatalogXmins;
+use pgward_core::decide::slots::{FAILOVER_SLOTS_SINCE, LogicalSlot, Slots};
+use pgward_postgres::{Instance, MonitorOptions, Slot, SlotCopy, SlotKind, catalog_xmins, fetch_slots};
+use tracing::{debug, info, warn};
 
 use super::{LocalServer, ServerError};
 
@@ -67,6 +68,11 @@ impl LocalServer {
         let there: Vec<PresentSlot> = seen.slots.iter().map(present).collect();
         let lsn = if seen.in_recovery { seen.replayed } else { seen.flushed };
         let position = Position { in_recovery: seen.in_recovery, lsn: lsn.unwrap_or_default() };
+        if seen.in_recovery
+            && let Err(problem) = self.follow_readiness(cluster, slots, &there).await
+        {
+            debug!(error = %problem, "the primary could not be asked about logical slots");
+        }
         let (slow, quick): (Vec<_>, Vec<_>) = slots.plan(&there, position).into_iter().partition(SlotStep::is_slow);
         for step in &quick {
             carry_out(self.instance(), step).await?;
@@ -80,11 +86,85 @@ impl LocalServer {
                 for step in &slow {
                     if let Err(problem) = carry_out(&instance, step).await {
                         warn!(?step, error = %problem, "a replication slot could not be brought in line");
+                        drop_if_useless(&instance, step, &problem).await;
                     }
                 }
             }));
         }
         Ok(())
+    }
+
+    /// SLT-8: copies of the primary's slots, as they are wanted, for which this server has the WAL.
+    pub(super) async fn fetch_usable_slots(
+        &self,
+        source: &Member,
+        slots: &BTreeMap<String, LogicalSlot>,
+    ) -> Result<Vec<SlotCopy>, ServerError> {
+        let connection = self.reach(source, self.instance().settings().rewind.clone())?;
+        let names: Vec<&str> = slots.keys().map(String::as_str).collect();
+        let fetched = fetch_slots(&connection, &names).await?;
+        let mut usable = Vec::new();
+        let mut lacks_wal = Vec::new();
+        for copy in fetched {
+            let is_wanted = |slot: &LogicalSlot| slot.database == copy.database && slot.plugin == copy.plugin;
+            if !slots.get(&copy.name).is_some_and(is_wanted) {
+                continue;
+            }
+            match self.instance().has_wal_from(copy.restart).await? {
+                true => usable.push(copy),
+                false => lacks_wal.push(format!("{} needs WAL from {} on", copy.name, copy.restart)),
+            }
+        }
+        match usable.is_empty() {
+            false => Ok(usable),
+            true if !lacks_wal.is_empty() => Err(ServerError::Unusable(format!(
+                "this member does not have the WAL of logical slots, which are copied once their consumer has moved on: {}",
+                lacks_wal.join("; ")
+            ))),
+            true => Err(ServerError::Unusable(format!("{} has none of the wanted logical slots", source.name))),
+        }
+    }
+
+    pub(super) fn install_copies(&self, copies: &[SlotCopy]) -> Result<(), ServerError> {
+        self.instance().install_slots(copies)?;
+        let mut state = self.state();
+        copies.iter().for_each(|copy| state.slot_readiness.forget(&copy.name));
+        Ok(())
+    }
+
+    /// SLT-9: asks the primary whether copied slots could be used after a failover by now.
+    async fn follow_readiness(
+        &self,
+        cluster: &Cluster,
+        slots: &Slots,
+        there: &[PresentSlot],
+    ) -> Result<(), ServerError> {
+        let copied = there.iter().filter(|slot| matches!(slot.kind, PresentKind::Logical { failover: false, .. }));
+        let here: CatalogXmins = copied.map(|slot| (slot.name.clone(), slot.catalog_xmin)).collect();
+        let unready = {
+            let mut state = self.state();
+            state.slot_readiness.observe(&here);
+            state.slot_readiness.unready()
+        };
+        let Some(leader) = cluster.leader_member().filter(|_| !unready.is_empty()) else { return Ok(()) };
+        let connection = self.reach(leader, self.instance().settings().rewind.clone())?;
+        let names = unready.iter().map(String::as_str).chain([slots.feedback_slot.as_str()]).collect::<Vec<_>>();
+        let primary = catalog_xmins(&connection, &names).await?;
+        for slot in self.state().slot_readiness.compare(&primary, &slots.feedback_slot, &here) {
+            info!(slot, "the logical slot could be used after a failover from now on");
+        }
+        Ok(())
+    }
+
+    /// SLT-9: a promotion does not wait for slots.
+    pub(super) fn warn_of_unready_slots(&self) {
+        let unready = self.state().slot_readiness.unready();
+        if !unready.is_empty() {
+            warn!(
+                slots = ?unready,
+                "is promoted before these logical slots are safe: the former primary may have removed rows that they need"
+            );
+        }
     }
 
     /// Ends what works on slots beside the cycle.
@@ -95,6 +175,17 @@ impl LocalServer {
         if let Err(problem) = self.instance().end_decoding().await {
             warn!(error = %problem, "a replication slot is still being moved forward");
         }
+    }
+}
+
+/// A slot of a standby that cannot be moved forward, because WAL is gone (58P01) or it is not usable any more (55000), is
+/// dropped, to be copied again.
+async fn drop_if_useless(instance: &Instance, step: &SlotStep, problem: &ServerError) {
+    let ServerError::Sql(problem) = problem else { return };
+    let SlotStep::AdvanceLogical { slot, .. } = step else { return };
+    if matches!(problem.code(), Some("58P01" | "55000")) && instance.drop_slot(slot).await.is_ok_and(|dropped| dropped)
+    {
+        info!(slot, "dropped a logical replication slot that cannot be moved forward, to copy it again");
     }
 }
 

@@ -2,6 +2,7 @@
 //! next decision. Only [`Demote`], [`Promote`] and [`Bootstrap`] touch the leader key.
 
 mod bootstrap;
+mod copy_slots;
 mod demote;
 mod promote;
 
@@ -13,6 +14,7 @@ use pgward_core::mutant::{Mutant, leaves_out};
 use tracing::{error, info};
 
 pub(crate) use bootstrap::Bootstrap;
+pub(crate) use copy_slots::CopySlots;
 pub(crate) use demote::Demote;
 pub(crate) use promote::Promote;
 

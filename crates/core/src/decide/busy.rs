@@ -23,7 +23,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster, action: &RunningAction) -> 
         | ActionKind::CheckDivergence
         | ActionKind::Rewind
         | ActionKind::ChangeUpstream
-        | ActionKind::Restart => {}
+        | ActionKind::Restart
+        | ActionKind::CopySlots => {}
     }
     if owner && view.lease.is_safe(view.now) {
         let too_long = action.kind == ActionKind::CrashRecovery

@@ -1,12 +1,13 @@
 //! What a decision asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::{FailoverRequest, History, Revision};
 use crate::names::MemberName;
 use crate::time::BootInstant;
 
 use super::reason::Reason;
+use super::slots::LogicalSlot;
 
 /// One thing for the agent to carry out. The agent has no choices left to make.
 ///
@@ -99,6 +100,15 @@ pub enum Effect {
     },
     /// *Action.* The checkpoint after a promotion (RWD-15). It does not keep other actions from starting.
     Checkpoint,
+    /// *Action.* Copy logical slots from the primary: stop, write them, start again (SLT-8).
+    CopySlots {
+        /// The primary.
+        source: MemberName,
+        /// Which.
+        slots: BTreeMap<String, LogicalSlot>,
+        /// Whom to follow afterwards.
+        upstream: Option<MemberName>,
+    },
     /// End the agent with this exit code.
     Exit {
         /// The process's exit code.
@@ -135,6 +145,7 @@ impl Effect {
             | Effect::CheckDivergence { .. }
             | Effect::Rewind { .. }
             | Effect::Checkpoint
+            | Effect::CopySlots { .. }
             | Effect::Exit { .. } => false,
         }
     }

@@ -1,6 +1,6 @@
 //! Whom to stream from, and how to get there (section 15).
 
-use crate::cluster::{Cluster, Member};
+use crate::cluster::{Cluster, Member, MemberRole};
 use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
 use crate::wal::Timeline;
@@ -79,7 +79,30 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     if cluster.members.get(&leader.name).is_none_or(|member| member.address().is_none()) {
         return Reason::KeepsUpstream.alone(); // FOL-9: an unknown leader is no reason to let go.
     }
-    re_point(view, memory, upstream, Reason::Follows { leader: leader.name.clone() })
+    let settled = re_point(view, memory, upstream.clone(), Reason::Follows { leader: leader.name.clone() });
+    match settled.effects.is_empty().then(|| copy_slots(view, cluster, memory, upstream)).flatten() {
+        Some(copies) => copies,
+        None => settled,
+    }
+}
+
+/// SLT-8: a standby that streams, and lacks logical slots, copies them from the primary. It is restarted for that, so that
+/// nothing is copied in maintenance mode, nor again before a while has passed.
+fn copy_slots(view: &View, cluster: &Cluster, memory: &Memory, upstream: Option<MemberName>) -> Option<Decision> {
+    let facts = view.postgres.facts.as_ref().filter(|facts| facts.in_recovery && facts.streaming)?;
+    let slots = &view.postgres.lacks_slots;
+    let is_settled = view.postgres.is_running() && view.postgres.recovery == RecoveryDiff::Same;
+    if slots.is_empty() || !is_settled || view.settings.paused || view.action.is_some() {
+        return None;
+    }
+    // A standby that replays another timeline than the leader's is about to find out about it.
+    let leader = cluster.leader_member().filter(|leader| leader.timeline() == facts.timeline)?;
+    if leader.role() != Some(MemberRole::Primary) || memory.copy_slots_again_at.is_some_and(|again| view.now < again) {
+        return None;
+    }
+    let names = slots.keys().cloned().collect::<Vec<_>>().join(", ");
+    let reason = Reason::CopiesSlots { slots: names, leader: leader.name.clone() };
+    Some(reason.with([Effect::CopySlots { source: leader.name.clone(), slots: slots.clone(), upstream }]))
 }
 
 /// FOL-10: recovery settings that differ are changed, by a reload where that is enough.

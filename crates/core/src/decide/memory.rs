@@ -45,6 +45,8 @@ pub struct Memory {
     pub checkpoint: CheckpointState,
     /// A checkpoint that failed is repeated at this instant.
     pub checkpoint_again_at: Option<BootInstant>,
+    /// Logical slots are not copied again before this instant.
+    pub copy_slots_again_at: Option<BootInstant>,
     /// A start was attempted and its result was not seen yet (MEM-6, CYC-12).
     pub recovering: bool,
     /// How long the present start may take, when an operator said so (RST-3).
@@ -248,6 +250,7 @@ impl Memory {
                 self.start_error = Some(error.clone());
                 self.retry_at = retry;
             }
+            (ActionKind::CopySlots, _) => self.copy_slots_again_at = retry,
             (ActionKind::CrashRecovery, Outcome::Failed(error)) => self.start_error = Some(error.clone()),
             (
                 ActionKind::Bootstrap

@@ -51,6 +51,8 @@ reasons! {
     Leads ["OWN-3", "PRO-4"] "this member holds the leader lease and its PostgreSQL is primary";
     /// The normal state of a replica.
     Follows { leader: MemberName } ["OWN-7", "FOL-12"] "follows the leader {leader}";
+    /// A standby lacks logical slots.
+    CopiesSlots { slots: String, leader: MemberName } ["SLT-8"] "copies the logical slots {slots} from {leader}, for which PostgreSQL is restarted";
     /// A replica without a leader that may not stand.
     KeepsUpstream ["FOL-13"] "nobody holds the leader key; the present upstream is kept";
 

@@ -110,6 +110,7 @@ pub(crate) fn postgres(role: MemberRole) -> Postgres {
         control: None,
         managed: true,
         recovery: RecoveryDiff::Same,
+        lacks_slots: BTreeMap::new(),
     }
 }
 
@@ -136,6 +137,7 @@ pub(crate) fn down(role: MemberRole, state: PostgresState, control: ControlState
         }),
         managed: true,
         recovery: RecoveryDiff::Unknown,
+        lacks_slots: BTreeMap::new(),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::wal::{Lsn, Timeline};
 use super::operator::Request;
 use super::peers::PeerPoll;
 use super::rewind::{ControlState, DivergenceFacts};
+use super::slots::LogicalSlot;
 
 /// Everything one decision depends on, apart from [`super::Memory`].
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -188,6 +189,9 @@ pub struct Postgres {
     pub managed: bool,
     /// How the running recovery settings differ from those for the upstream that [`super::follow::upstream`] names.
     pub recovery: RecoveryDiff,
+    /// Logical slots that this standby lacks and the primary has (SLT-8).
+    #[serde(default)]
+    pub lacks_slots: BTreeMap<String, LogicalSlot>,
 }
 
 impl Postgres {
@@ -302,6 +306,8 @@ pub enum ActionKind {
     Restart,
     /// The checkpoint after a promotion.
     Checkpoint,
+    /// Copying logical slots from the primary, which needs a restart.
+    CopySlots,
 }
 
 impl std::fmt::Display for ActionKind {
@@ -319,6 +325,7 @@ impl std::fmt::Display for ActionKind {
             ActionKind::ChangeUpstream => "change of upstream",
             ActionKind::Restart => "restart",
             ActionKind::Checkpoint => "checkpoint",
+            ActionKind::CopySlots => "copy of logical slots",
         })
     }
 }

@@ -112,6 +112,10 @@ pub fn effect(effect: &Effect) -> String {
         Effect::CancelAction => "cancel what is under way".to_owned(),
         Effect::ReloadUpstream { upstream } => format!("follow {} by a reload", named(upstream)),
         Effect::RestartForUpstream { upstream } => format!("follow {} by a restart", named(upstream)),
+        Effect::CopySlots { source, slots, .. } => {
+            let slots = slots.keys().cloned().collect::<Vec<_>>().join(", ");
+            format!("copy the logical slots {slots} from {source} by a restart")
+        }
         Effect::ResumeReplay => "resume replay".to_owned(),
         Effect::CrashRecover => "recover in single-user mode".to_owned(),
         Effect::CheckDivergence { leader } => format!("compare histories with {leader}"),

@@ -65,7 +65,8 @@ fn leaves_alone(kind: ActionKind) -> bool {
         | ActionKind::CrashRecovery
         | ActionKind::Rewind
         | ActionKind::ChangeUpstream
-        | ActionKind::Restart => true,
+        | ActionKind::Restart
+        | ActionKind::CopySlots => true,
         ActionKind::Start | ActionKind::Promote | ActionKind::CheckDivergence | ActionKind::Checkpoint => false,
     }
 }
@@ -227,6 +228,7 @@ impl World {
                 control,
                 managed: agent.local.managed,
                 recovery,
+                lacks_slots: Default::default(),
             },
             action: running,
             finished: agent.finished.clone(),
@@ -397,6 +399,7 @@ impl World {
             | Effect::Demote { .. }
             | Effect::StopImmediately
             | Effect::RestartForUpstream { .. }
+            | Effect::CopySlots { .. }
             | Effect::CrashRecover
             | Effect::CheckDivergence { .. }
             | Effect::Rewind { .. }
@@ -436,7 +439,9 @@ impl World {
             Effect::Bootstrap => self.begin_bootstrap(name),
             Effect::Demote { mode, .. } => self.begin_demote(name, *mode),
             Effect::StopImmediately => self.begin_stop(name),
-            Effect::RestartForUpstream { upstream } => self.begin_restart(name, upstream.clone()),
+            Effect::RestartForUpstream { upstream } | Effect::CopySlots { upstream, .. } => {
+                self.begin_restart(name, upstream.clone())
+            }
             Effect::CrashRecover => self.begin_crash_recovery(name),
             Effect::CheckDivergence { leader } => self.begin_check(name, leader.clone()),
             Effect::Rewind { source } => self.begin_rewind(name, source.clone()),

@@ -99,7 +99,9 @@ impl Pace {
             ActionKind::Clone | ActionKind::Rewind => millis(2000),
             ActionKind::Start | ActionKind::CheckDivergence | ActionKind::Stop => millis(50),
             ActionKind::Promote => millis(10),
-            ActionKind::Demote | ActionKind::ChangeUpstream | ActionKind::Restart => millis(100),
+            ActionKind::Demote | ActionKind::ChangeUpstream | ActionKind::Restart | ActionKind::CopySlots => {
+                millis(100)
+            }
             ActionKind::Checkpoint => millis(500),
         };
         self.pick(usual, usual / 4, usual * 5)

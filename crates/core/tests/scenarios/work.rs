@@ -144,6 +144,7 @@ impl World {
                 | ActionKind::CheckDivergence
                 | ActionKind::ChangeUpstream
                 | ActionKind::Restart
+                | ActionKind::CopySlots
                 | ActionKind::Checkpoint => action.due,
             };
         }

@@ -158,7 +158,8 @@ fn leaves_alone(busy: Option<ActionKind>) -> bool {
             | ActionKind::CrashRecovery
             | ActionKind::Rewind
             | ActionKind::ChangeUpstream
-            | ActionKind::Restart,
+            | ActionKind::Restart
+            | ActionKind::CopySlots,
         ) => true,
         Some(ActionKind::Start | ActionKind::Promote | ActionKind::CheckDivergence | ActionKind::Checkpoint) | None => {
             false

@@ -1,13 +1,14 @@
 //! Starting, stopping, promoting, copying, as the agent asks for it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgward_agent::local::Local;
-use pgward_agent::server::{LastRecord, Postmaster, ServerControl, ServerError, StopHow, Stopped};
+use pgward_agent::server::{LastRecord, Postmaster, ServerControl, ServerError, SlotCopy, StopHow, Stopped};
 use pgward_core::cluster::{Cluster, Member};
 use pgward_core::decide::rewind::ControlState;
-use pgward_core::decide::slots::Slots;
 use pgward_core::decide::slots::plan::{Position, PresentKind, PresentSlot, SlotStep};
+use pgward_core::decide::slots::{LogicalSlot, Slots};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -390,6 +391,14 @@ impl ServerControl for ModelServer {
         }
         self.known().slots_for = cluster.members.keys().map(ToString::to_string).collect();
         Ok(())
+    }
+
+    async fn fetch_slots(&self, _: &Member, _: &BTreeMap<String, LogicalSlot>) -> Result<Vec<SlotCopy>, ServerError> {
+        Err(unusable("there are no logical slots here"))
+    }
+
+    async fn install_slots(&self, _: &[SlotCopy]) -> Result<(), ServerError> {
+        Err(unusable("there are no logical slots here"))
     }
 }
 

@@ -108,7 +108,7 @@ impl World {
         let others = self.nodes.iter().filter(|other| other.member.name != self.nodes[node].member.name);
         let wanted = others.map(|other| (other.member.name.slot_name(), slot())).collect();
         let cluster = pgward_core::cluster::Cluster::from_keys(Default::default(), []);
-        let slots = Slots { wanted, ignored: Vec::new(), leads: true, may_drop: true };
+        let slots = Slots { wanted, leads: true, may_drop: true, ..Slots::default() };
         self.nodes[node].server.sync_slots(&cluster, &slots).await.unwrap();
     }
 

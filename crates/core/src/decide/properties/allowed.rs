@@ -44,6 +44,7 @@ fn is_action(effect: &Effect) -> bool {
         | Effect::Demote { .. }
         | Effect::StopImmediately
         | Effect::RestartForUpstream { .. }
+        | Effect::CopySlots { .. }
         | Effect::CrashRecover
         | Effect::CheckDivergence { .. }
         | Effect::Rewind { .. }
@@ -130,6 +131,11 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
         | Effect::ReloadUpstream { upstream }
         | Effect::RestartForUpstream { upstream } => {
             require(upstream.as_ref() != Some(&view.me), "INV-S22: nobody follows itself")
+        }
+        Effect::CopySlots { source, upstream, .. } => {
+            not_me(source, "SLT-8: from somebody else")?;
+            require(upstream.as_ref() != Some(&view.me), "INV-S22: nobody follows itself")?;
+            require(!paused && !is_primary, "INV-S14: no standby is restarted in pause")
         }
         Effect::CheckDivergence { leader: source } => not_me(source, "RWD-3: compared with somebody else"),
         Effect::Rewind { source } => {

@@ -8,6 +8,7 @@ use super::super::memory::{Backoff, SameHistory};
 use super::super::operator::Request;
 use super::super::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use super::super::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRole, Remedy, switch_points};
+use super::super::slots::LogicalSlot;
 use super::super::view::{
     ActionKind, Control, DataDir, Facts, Finished, Lease, Outcome, OwnTags, Postgres, RecoveryDiff, RunningAction,
     Settings, Store, View,
@@ -208,7 +209,12 @@ fn any_postgres(choices: &mut Choices<'_>) -> Postgres {
             RecoveryDiff::Reload,
             RecoveryDiff::Restart,
         ]),
+        lacks_slots: choices.maybe(|_| ("cdc".to_owned(), slot())).into_iter().collect(),
     }
+}
+
+fn slot() -> LogicalSlot {
+    LogicalSlot { database: "app".to_owned(), plugin: "pgoutput".to_owned() }
 }
 
 fn any_settings(choices: &mut Choices<'_>) -> Settings {
@@ -374,6 +380,7 @@ pub(super) fn any_memory(choices: &mut Choices<'_>) -> Memory {
             CheckpointState::Running,
         ]),
         checkpoint_again_at: choices.maybe(instant),
+        copy_slots_again_at: choices.maybe(instant),
         recovering: choices.flag(),
         start_error: choices.maybe(text),
         start_timeout: choices.maybe(|_| Duration::from_secs(60)),

@@ -43,6 +43,15 @@ pub enum WantedKind {
     },
 }
 
+/// A logical slot that a standby lacks and the primary has.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LogicalSlot {
+    /// Its database.
+    pub database: String,
+    /// Its output plugin.
+    pub plugin: String,
+}
+
 /// What decides besides the cluster which slots a member keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct SlotPolicy<'a> {
@@ -77,6 +86,8 @@ pub struct Slots {
     pub leads: bool,
     /// What is not wanted may be dropped.
     pub may_drop: bool,
+    /// The slot of the primary through which it hears what is needed here (SLT-9).
+    pub feedback_slot: String,
 }
 
 impl SlotPolicy<'_> {
@@ -86,7 +97,8 @@ impl SlotPolicy<'_> {
     pub fn slots(&self, cluster: &Cluster) -> Slots {
         let leads = cluster.is_led_by(self.me);
         let wanted = if self.use_slots { self.wanted(cluster, leads) } else { BTreeMap::new() };
-        Slots { wanted, ignored: self.ignored.to_vec(), leads, may_drop: !self.paused }
+        let feedback_slot = standby::feedback_slot(cluster, self.me, self.tags);
+        Slots { wanted, ignored: self.ignored.to_vec(), leads, may_drop: !self.paused, feedback_slot }
     }
 
     fn wanted(&self, cluster: &Cluster, leads: bool) -> BTreeMap<String, WantedSlot> {

@@ -1,11 +1,11 @@
 //! What is to be done with the slots that a server has, so that it has those it shall have (SLT-5…8).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::config::SlotPattern;
 use crate::wal::Lsn;
 
-use super::{Slots, WantedKind, WantedSlot};
+use super::{LogicalSlot, Slots, WantedKind, WantedSlot};
 
 /// A slot that the server has. Temporary ones do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,13 +204,18 @@ impl Slots {
     }
 
     /// The logical slots that a standby lacks and that the primary has: to be copied (SLT-8).
-    pub fn to_copy(&self, present: &[PresentSlot]) -> BTreeSet<String> {
+    pub fn to_copy(&self, present: &[PresentSlot]) -> BTreeMap<String, LogicalSlot> {
         let is_missing = |name: &String| !present.iter().any(|slot| slot.name == *name);
-        let wanted = self.wanted.iter().filter(|(name, wanted)| {
-            let is_copied = matches!(wanted.kind, WantedKind::Logical { failover: false, .. });
-            is_copied && wanted.advance_to.is_some() && is_missing(name)
-        });
-        if self.leads { BTreeSet::new() } else { wanted.map(|(name, _)| name.clone()).collect() }
+        let lacking = |(name, wanted): (&String, &WantedSlot)| match &wanted.kind {
+            WantedKind::Logical { database, plugin, failover: false }
+                if wanted.advance_to.is_some() && is_missing(name) =>
+            {
+                let (database, plugin) = (database.clone(), plugin.clone());
+                Some((name.clone(), LogicalSlot { database, plugin }))
+            }
+            WantedKind::Logical { .. } | WantedKind::Physical => None,
+        };
+        if self.leads { BTreeMap::new() } else { self.wanted.iter().filter_map(lacking).collect() }
     }
 }
 

@@ -68,6 +68,7 @@ impl Observed {
                 control: None,
                 managed: true,
                 recovery: RecoveryDiff::Same,
+                lacks_slots: BTreeMap::new(),
             },
             action: None,
             finished: Vec::new(),

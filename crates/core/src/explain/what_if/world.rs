@@ -376,6 +376,7 @@ impl World {
                     }
                 }
             }
+            Effect::CopySlots { .. } => {} // Nobody lacks any here.
             Effect::CheckDivergence { leader } => {
                 let timeline = self.timeline_of(&leader).unwrap_or(Timeline::FIRST);
                 let lsn = self.machine(name).and_then(|machine| machine.view.postgres.position()).unwrap_or_default();
