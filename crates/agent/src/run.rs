@@ -1,11 +1,12 @@
 //! Wires the parts of an agent, runs them, and takes them down in order.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pgward_core::cluster::Cluster;
-use pgward_core::config::{BasicAuth, DynamicConfig, InvalidDynamicConfig, LocalConfig};
+use pgward_core::config::{BasicAuth, DynamicConfig, EffectivePostgresql, InvalidDynamicConfig, LocalConfig};
 use pgward_core::time::BootInstant;
 use pgward_core::time::rounded;
 use pgward_store::{EtcdOptions, EtcdStore, Store, StoreError, StoreView};
@@ -107,9 +108,17 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     let rest = RestServer::bind(&config.restapi.listen, rest_config).await?;
     let executable = PathBuf::from("/proc/self/exe");
     let program = std::env::current_exe().unwrap_or_else(|_| executable.clone());
+    let bootstrap = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
+    // Until the store has said what is in force: what was last in force here, else what a new cluster starts with.
+    let kept = cache::read(&config.postgresql.data_dir).and_then(|document| DynamicConfig::from_map(&document).ok());
+    let dynamic = Arc::new(match kept {
+        Some(kept) => kept,
+        None => DynamicConfig::from_map(&bootstrap)?,
+    });
     let fencer_settings = FencerSettings {
         executable: program.clone(),
         data_dir: config.postgresql.data_dir.clone(),
+        programs: server_programs(&EffectivePostgresql::merge(&config, &dynamic)),
         state_file: beside(&config.postgresql.data_dir, ".fencer"),
     };
     let fencer = FencerHandle::start_or_adopt(fencer_settings.clone()).await?;
@@ -123,13 +132,6 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     let fence = Fence::new(Arc::new(FencerProcess { handle: fencer, settings: fencer_settings }), inherited.is_some());
     let peers = HttpClient::new(peer_auth(&config), peer_tls(&config))?;
 
-    let bootstrap = config.bootstrap.as_ref().map(|bootstrap| bootstrap.dcs.clone()).unwrap_or_default();
-    // Until the store has said what is in force: what was last in force here, else what a new cluster starts with.
-    let kept = cache::read(&config.postgresql.data_dir).and_then(|document| DynamicConfig::from_map(&document).ok());
-    let dynamic = Arc::new(match kept {
-        Some(kept) => kept,
-        None => DynamicConfig::from_map(&bootstrap)?,
-    });
     let server = LocalServer::new(Arc::clone(&config), &dynamic, program);
     let (node, node_view) =
         watch::channel(NodeView::unseen(config.name.clone(), config.scope.clone(), COMPATIBLE_VERSION.to_owned()));
@@ -229,8 +231,18 @@ fn patience(dynamic: &DynamicConfig, inherited: Option<BootInstant>) -> Duration
     }
 }
 
+/// The file names that a server under another name may run by: the configured one, and that of the file it leads to.
+fn server_programs(effective: &EffectivePostgresql) -> Vec<OsString> {
+    let Some(name) = effective.bin_name.get("postgres") else { return Vec::new() };
+    let path = effective.bin_dir.as_ref().map_or_else(|| PathBuf::from(name), |directory| directory.join(name));
+    let mut names: Vec<OsString> = path.file_name().map(ToOwned::to_owned).into_iter().collect();
+    let real = path.canonicalize().ok().and_then(|real| real.file_name().map(ToOwned::to_owned));
+    names.extend(real.filter(|real| !names.contains(real)));
+    names
+}
+
 /// A path beside the data directory, with a suffix to its name.
-fn beside(data_dir: &std::path::Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(data_dir: &std::path::Path, suffix: &str) -> PathBuf {
     let mut name = data_dir.as_os_str().to_owned();
     while name.to_string_lossy().ends_with('/') && name.len() > 1 {
         name = name.to_string_lossy().trim_end_matches('/').to_owned().into();

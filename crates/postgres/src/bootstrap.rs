@@ -8,9 +8,9 @@ use tracing::warn;
 
 use crate::client::{ConnectOptions, Connection, identifier, literal};
 use crate::command::{Tool, ToolOutput, split_words};
-use crate::config::write_if_changed;
 use crate::error::{Error, SqlError};
 use crate::instance::Instance;
+use crate::secret::{Login, write_secret};
 use crate::settings::Credentials;
 
 /// Options for `initdb`: a name, and a value where it takes one.
@@ -176,9 +176,9 @@ impl Instance {
             .arg(conninfo)
             .env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0")
             .cancelled_by(cancel);
-        if let Some(path) = self.tool_pgpass(&target)? {
-            tool = tool.env("PGPASSFILE", path);
-        }
+        // Both files are there as long as it runs.
+        let login = Login::prepare(&settings, &target)?;
+        tool = tool.login(&login);
         Ok(tool.run().await?)
     }
 }
@@ -208,11 +208,7 @@ fn password_file(pgpass: &Path, password: &str) -> Result<PathBuf, Error> {
     let mut path = pgpass.as_os_str().to_owned();
     path.push(".initdb");
     let path = PathBuf::from(path);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(Error::file("create", parent))?;
-    }
-    let _ = std::fs::remove_file(&path);
-    write_if_changed(&path, &format!("{password}\n"), 0o600)?;
+    write_secret(&path, &format!("{password}\n"))?;
     Ok(path)
 }
 

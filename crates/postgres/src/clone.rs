@@ -13,6 +13,7 @@ use crate::error::{CommandError, Error};
 use crate::instance::Instance;
 use crate::process::{Process, all_exited, tools_with_argument};
 use crate::replication::identify_system;
+use crate::secret::Login;
 use crate::wipe::Ground;
 
 /// Options for `pg_basebackup`: a name, and a value where it takes one.
@@ -165,9 +166,9 @@ impl Instance {
                 }
             });
         }
-        if let Some(path) = self.tool_pgpass(source)? {
-            tool = tool.env("PGPASSFILE", path);
-        }
+        // Both files are there as long as it runs.
+        let login = Login::prepare(&settings, source)?;
+        tool = tool.login(&login);
         if let Some(name) = &settings.krbsrvname {
             tool = tool.env("PGKRBSRVNAME", name);
         }

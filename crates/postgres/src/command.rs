@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::CommandError;
 use crate::process::{Process, all_exited};
+use crate::secret::Login;
 use crate::settings::Settings;
 
 /// What a program printed. Only the last part of long output is kept.
@@ -80,6 +81,16 @@ impl Tool {
 
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Tool {
         self.command.env(name, value);
+        self
+    }
+
+    /// Tells it where the passwords are.
+    pub(crate) fn login(mut self, login: &Login) -> Tool {
+        for (name, path) in [("PGPASSFILE", &login.passfile), ("PGSERVICEFILE", &login.servicefile)] {
+            if let Some(path) = path {
+                self.command.env(name, path);
+            }
+        }
         self
     }
 

@@ -13,6 +13,7 @@ use crate::conninfo::pgpass_lines;
 use crate::error::Error;
 use crate::instance::Instance;
 use crate::recovery::{RecoverySettings, is_recovery_parameter};
+use crate::secret::write_secret;
 use crate::settings::Settings;
 
 /// Everything that decides how the server starts. Values are complete: governance has been applied to them.
@@ -105,20 +106,6 @@ impl Instance {
         }
         Ok(())
     }
-
-    /// A password file for an external program, apart from the one that the server reads; `None` without a password.
-    pub(crate) fn tool_pgpass(&self, target: &crate::ConnInfo) -> Result<Option<PathBuf>, Error> {
-        let lines = pgpass_lines(target);
-        if lines.is_empty() {
-            return Ok(None);
-        }
-        let mut path = self.settings().pgpass.clone().into_os_string();
-        path.push(".tools");
-        let path = PathBuf::from(path);
-        create_parent(&path)?;
-        write_if_changed(&path, &(lines.join("\n") + "\n"), 0o600)?;
-        Ok(Some(path))
-    }
 }
 
 fn kept_files(settings: &Settings) -> [String; 4] {
@@ -146,8 +133,7 @@ fn write_all(settings: &Settings, config: &ServerConfig, major: u32) -> Result<b
     if let Some(target) = config.recovery.as_ref().and_then(|recovery| recovery.primary.as_ref()) {
         let lines = pgpass_lines(target);
         if !lines.is_empty() {
-            create_parent(&settings.pgpass)?;
-            changed |= write_if_changed(&settings.pgpass, &(lines.join("\n") + "\n"), 0o600)?;
+            changed |= write_secret(&settings.pgpass, &(lines.join("\n") + "\n"))?;
         }
     }
     changed |= write_signal(&settings.data_dir, config.recovery.is_some())?;
@@ -239,7 +225,30 @@ fn clean_auto_conf(path: &Path) -> Result<bool, Error> {
         name.is_some_and(|name| is_recovery_parameter(&name.to_ascii_lowercase()))
     };
     let kept: String = text.split_inclusive('\n').filter(|line| !is_recovery_line(line)).collect();
-    if kept == text { Ok(false) } else { write_if_changed(path, &kept, 0o600) }
+    if kept == text {
+        return Ok(false);
+    }
+    replace_file(path, &kept)?;
+    Ok(true)
+}
+
+/// Replaces a file of PostgreSQL's as PostgreSQL does: whoever reads it, and whoever comes after a crash, finds the old
+/// content or the new one, whole. The server itself writes `postgresql.auto.conf` by another name and a rename.
+fn replace_file(path: &Path, text: &str) -> Result<(), Error> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".pgward-tmp");
+    let temporary = PathBuf::from(temporary);
+    remove_if_present(&temporary)?; // Of an attempt that a crash ended.
+    let mode = fs::metadata(path).map_err(Error::file("look at", path))?.permissions();
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+    let write = |mut file: fs::File| {
+        file.set_permissions(mode)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    file.and_then(write).map_err(Error::file("write", &temporary))?;
+    fs::rename(&temporary, path).map_err(Error::file("replace", path))?;
+    path.parent().map_or(Ok(()), sync_directory)
 }
 
 /// A standby that lost its signal file would start as a second primary, so this is on disk before the server starts.
@@ -281,12 +290,6 @@ pub(crate) fn write_if_changed(path: &Path, text: &str, mode: u32) -> Result<boo
     let write = |mut file: fs::File| file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     file.and_then(write).map_err(Error::file("write", path))?;
     Ok(true)
-}
-
-fn create_parent(path: &Path) -> Result<(), Error> {
-    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
-    let create = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
-    create.map_err(Error::file("create", parent))
 }
 
 /// Directories that the server expects to exist. It reports itself what cannot be used.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::secret::SERVICE;
 use crate::settings::Credentials;
 
 /// How to reach a server.
@@ -47,6 +48,8 @@ pub(crate) struct Render<'a> {
     pub(crate) passfile: Option<&'a Path>,
     /// Put the password itself; never for process arguments.
     pub(crate) password: bool,
+    /// It becomes a process argument, which every user of the machine can read: secrets are named by their service.
+    pub(crate) for_arguments: bool,
     pub(crate) application_name: Option<&'a str>,
     pub(crate) krbsrvname: Option<&'a str>,
     /// Fill in the defaults that Patroni writes into `primary_conninfo`.
@@ -65,7 +68,13 @@ impl ConnInfo {
             Some(path) => ("passfile", Some(path.display().to_string())),
             None => ("password", password()),
         };
+        let sslpassword = since(13, secrets.sslpassword.clone()).filter(|secret| !secret.is_empty());
+        let (service, sslpassword) = match sslpassword {
+            Some(_) if how.for_arguments => (Some(SERVICE.to_owned()), None),
+            present => (None, present),
+        };
         let candidates = [
+            ("service", service),
             ("dbname", self.database.clone()),
             ("user", secrets.username.clone()),
             password,
@@ -74,7 +83,7 @@ impl ConnInfo {
             ("sslmode", default(&secrets.sslmode, "prefer")),
             ("sslcert", secrets.sslcert.clone()),
             ("sslkey", secrets.sslkey.clone()),
-            ("sslpassword", since(13, secrets.sslpassword.clone())),
+            ("sslpassword", sslpassword),
             ("sslrootcert", secrets.sslrootcert.clone()),
             ("sslcrl", secrets.sslcrl.clone()),
             ("sslcrldir", since(14, secrets.sslcrldir.clone())),
@@ -95,9 +104,9 @@ impl ConnInfo {
         join(&self.pairs(how))
     }
 
-    /// A string for a tool's arguments: without any password.
+    /// A string for a tool's arguments: without any password. What it lacks, [`Login`](crate::secret::Login) has.
     pub(crate) fn render_for_tool(&self, major: u32) -> String {
-        self.render(Render { major, ..Render::default() })
+        self.render(Render { major, for_arguments: true, ..Render::default() })
     }
 }
 

@@ -42,6 +42,19 @@ pub enum Error {
         /// The limit.
         after: Duration,
     },
+    /// Processes of a dead server outlive SIGKILL, which only a call into the kernel that does not return can do. While
+    /// one lives, what it has begun to write may still reach the disk (DEM-12).
+    #[error(
+        "processes of a dead server did not end within {} of SIGKILL: {processes}; one in state D hangs in the kernel, \
+         mostly on storage that does not answer: bring the storage back, or reset the machine",
+        rounded(*.after)
+    )]
+    Unkillable {
+        /// Their process ids and states.
+        processes: String,
+        /// The limit.
+        after: Duration,
+    },
     /// `PG_VERSION` cannot be read: nothing may be written yet (pitfall: a volume that is not mounted).
     #[error("the version of the data directory {} cannot be read", .0.display())]
     UnknownVersion(PathBuf),

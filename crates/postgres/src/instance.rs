@@ -219,7 +219,7 @@ impl Instance {
     /// Kills them and waits for their end, until there are none. Returns how many there were.
     ///
     /// # Errors
-    /// [`Error::Timeout`] when some are still there after `limit`, and the refusal of the operating system.
+    /// [`Error::Unkillable`] when some are still there after `limit`, and the refusal of the operating system.
     pub async fn kill_leftovers(&self, limit: Duration) -> Result<usize, Error> {
         let failed = |action| Error::file(action, self.settings().data_dir.clone());
         let deadline = Instant::now() + limit;
@@ -233,7 +233,9 @@ impl Instance {
                 process.signal(rustix::process::Signal::KILL).map_err(failed("kill the server processes of"))?;
             }
             if !all_exited(&leftovers, deadline.saturating_duration_since(Instant::now())).await {
-                return Err(Error::Timeout { what: "the processes of a dead server did not end", after: limit });
+                let living = leftovers.iter().filter(|process| process.is_alive()).map(Process::describe);
+                let processes = living.collect::<Vec<_>>().join(", ");
+                return Err(Error::Unkillable { processes, after: limit });
             }
             killed += leftovers.len();
         }

@@ -32,6 +32,7 @@ pub mod properties;
 mod recovery;
 mod replication;
 mod rewind;
+mod secret;
 mod settings;
 mod single_user;
 mod slot_copies;

@@ -80,6 +80,13 @@ impl Process {
         tokio::time::timeout(limit, self.exited()).await.is_ok()
     }
 
+    /// `4711 (state D)`, for people.
+    pub(crate) fn describe(&self) -> String {
+        let pid = self.pid();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        format!("{pid} (state {})", state_of(&stat).unwrap_or("unknown"))
+    }
+
     /// Sends a signal; `Ok(false)` when the process has ended.
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<bool> {
         match pidfd_send_signal(&*self.pidfd, signal) {
@@ -360,8 +367,12 @@ fn without_deleted(link: &Path) -> &Path {
 }
 
 fn is_server_program(pid: i32, program: &Path) -> bool {
-    let configured = program.file_name().and_then(|name| name.to_str());
-    exe_name(pid).is_some_and(|exe| exe == "postgres" || exe == "postmaster" || Some(exe.as_str()) == configured)
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let Some(exe) = exe_name(pid) else { return false };
+    // The kernel tells the name of the file that a link leads to.
+    let is_configured = || Some(&exe) == name(program).as_ref();
+    let is_target = || program.canonicalize().is_ok_and(|real| Some(&exe) == name(&real).as_ref());
+    exe == "postgres" || exe == "postmaster" || is_configured() || is_target()
 }
 
 fn exe_name(pid: i32) -> Option<String> {
@@ -375,6 +386,11 @@ fn process_start_epoch(start_ticks: u64) -> Option<i64> {
     let boot: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     // The unit of /proc is 1/100 s on every architecture.
     Some(boot + i64::try_from(start_ticks / 100).ok()?)
+}
+
+/// The letter by which the kernel tells what a process does: `D` for one that waits in the kernel and cannot be killed.
+fn state_of(stat: &str) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().next()
 }
 
 /// The parts of `/proc/PID/stat` that matter.
@@ -399,6 +415,15 @@ impl Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_described_by_its_number_and_state() {
+        assert_eq!(state_of("4711 (postgres: a) (b) D 1 4711 4711 0"), Some("D"));
+        assert_eq!(state_of(""), None);
+        let own = Process::open(std::process::id() as i32).unwrap().unwrap();
+        let described = own.describe();
+        assert!(described.starts_with(&format!("{} (state ", own.pid())), "{described}");
+    }
 
     #[test]
     fn the_pid_file_is_read_leniently() {

@@ -16,6 +16,7 @@ use crate::conninfo::ConnInfo;
 use crate::control::{ClusterState, ControlData};
 use crate::error::{CommandError, Error};
 use crate::instance::Instance;
+use crate::secret::Login;
 
 /// Where this server stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,9 +189,9 @@ impl Instance {
             }
             tool = tool.arg(option(name, value.as_deref()));
         }
-        if let Some(path) = self.tool_pgpass(source)? {
-            tool = tool.env("PGPASSFILE", path);
-        }
+        // Both files are there as long as it runs.
+        let login = Login::prepare(&settings, source)?;
+        tool = tool.login(&login);
         let output = tool.run().await?;
         info!(output = output.stderr.trim(), "pg_rewind is done");
         Ok(())
@@ -212,6 +213,7 @@ fn has_changed_nothing(error: &Error) -> bool {
         | Error::NotRunning
         | Error::Ended { .. }
         | Error::Timeout { .. }
+        | Error::Unkillable { .. }
         | Error::Refused(_)
         | Error::Cancelled => false,
     }

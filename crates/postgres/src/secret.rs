@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
@@ -210,7 +210,7 @@ mod tests {
         drop(login);
         assert!(!files.iter().any(|file| file.exists()));
 
-        for unusable in ["two\nlines", "blank ", "tab\t", "a\rb"] {
+        for unusable in ["two\nlines", "phrase ", "tab\t", "a\rb"] {
             let mut target = target.clone();
             target.credentials.sslpassword = Some(unusable.into());
             let refused = Login::prepare(&settings, &target).unwrap_err().to_string();

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use crate::control::{ClusterState, ControlData};
 use crate::error::Error;
 use crate::instance::Instance;
-use crate::process::{Postmaster, all_exited};
+use crate::process::{Postmaster, Process, all_exited};
 
 /// How the server is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +146,9 @@ impl Instance {
         if postmaster.exited_within(KILL_LIMIT).await && all_exited(&children, KILL_LIMIT).await {
             Ok(StopOutcome::Killed)
         } else {
-            Err(Error::Timeout { what: "the processes of PostgreSQL did not end after SIGKILL", after: KILL_LIMIT })
+            let all = children.iter().chain([postmaster.process()]);
+            let living = all.filter(|process| process.is_alive()).map(Process::describe);
+            Err(Error::Unkillable { processes: living.collect::<Vec<_>>().join(", "), after: KILL_LIMIT })
         }
     }
 

@@ -53,6 +53,8 @@ pub struct FencerSettings {
     pub executable: PathBuf,
     /// The data directory to guard.
     pub data_dir: PathBuf,
+    /// File names of the server's program besides PostgreSQL's own, for a server that runs under another one (`bin_name`).
+    pub programs: Vec<OsString>,
     /// Where the fencer records its last fencing, so that it is known after a restart. Best on a file system that does not
     /// hang together with the data directory.
     pub state_file: PathBuf,
@@ -451,8 +453,9 @@ fn has_exited(pidfd: &OwnedFd) -> bool {
 
 /// Starts a fencer and waits until it owns its socket; `None` when another one was faster.
 async fn spawn(settings: &FencerSettings) -> Result<Option<Child>, FencerError> {
-    let FencerSettings { executable, data_dir, state_file } = settings;
-    let arguments = [OsString::from("--data-dir"), data_dir.into(), "--state-file".into(), state_file.into()];
+    let FencerSettings { executable, data_dir, programs, state_file } = settings;
+    let mut arguments = vec![OsString::from("--data-dir"), data_dir.into(), "--state-file".into(), state_file.into()];
+    arguments.extend(programs.iter().flat_map(|program| [OsString::from("--program"), program.clone()]));
     let mut child = Command::new(executable)
         .arg0("pgward")
         .arg(subcommand())

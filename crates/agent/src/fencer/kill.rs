@@ -5,6 +5,8 @@
 //! suspended so that it starts no backend meanwhile, then its processes and it are killed, again and again until a
 //! search finds none. A killed process that hangs inside the kernel is as good as gone: it runs no code any more.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use pgward_core::time::BootInstant;
@@ -29,6 +31,8 @@ const SEARCH_PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Target<'a> {
     /// The canonical data directory: PostgreSQL's processes have it as working directory.
     pub(super) data_dir: &'a [u8],
+    /// File names of the server's program besides PostgreSQL's own.
+    pub(super) programs: &'a [OsString],
     /// The postmaster that the agent named, if any.
     pub(super) postmaster: Option<&'a Held>,
 }
@@ -124,6 +128,7 @@ fn belongs(proc: &Proc, target: &Target<'_>, pid: Pid) -> bool {
             target.postmaster.is_some_and(|postmaster| exe == postmaster.exe)
                 || exe.ends_with(b"postgres")
                 || exe.ends_with(b"/postmaster")
+                || target.programs.iter().any(|program| file_name(exe) == program.as_bytes())
         });
         if is_postgres {
             return true;
@@ -135,6 +140,10 @@ fn belongs(proc: &Proc, target: &Target<'_>, pid: Pid) -> bool {
         // While it has not exited, its identifier is not another's.
         is_child && !has_exited(&postmaster.pidfd, Duration::ZERO)
     })
+}
+
+fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 /// Waits until the process has exited, at most for `limit`.
@@ -168,13 +177,12 @@ pub(super) fn rehearse(proc: &Proc) {
         let _ = has_exited(&held.pidfd, Duration::from_millis(1));
     }
     // No process has an empty path as working directory.
-    let _ = kill_round(proc, &Target { data_dir: b"", postmaster: None });
+    let _ = kill_round(proc, &Target { data_dir: b"", programs: &[], postmaster: None });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::ffi::OsStrExt;
     use std::path::Path;
     use std::process::{Child, Command};
 
@@ -197,12 +205,20 @@ mod tests {
             std::fs::create_dir(&directory).unwrap();
             directory
         });
-        let mut postgres = [sleeper(&guarded, "postgres"), sleeper(&guarded, "edb-postgres")];
-        let mut bystanders = [sleeper(&guarded, "bash"), sleeper(&other, "postgres")];
+        let names = ["postgres", "edb-postgres", "pgsrv"];
+        let mut postgres = names.map(|name| sleeper(&guarded, name));
+        // The configured name is that of a file, not the end of one.
+        let mut bystanders = [
+            sleeper(&guarded, "bash"),
+            sleeper(&guarded, "no-pgsrv"),
+            sleeper(&other, "postgres"),
+            sleeper(&other, "pgsrv"),
+        ];
+        let programs = [OsString::from("pgsrv")];
         let proc = Proc::open().unwrap();
-        let target = Target { data_dir: guarded.as_os_str().as_bytes(), postmaster: None };
+        let target = Target { data_dir: guarded.as_os_str().as_bytes(), programs: &programs, postmaster: None };
         // The dead children are zombies of this test until they are waited for: they are not counted as left.
-        assert_eq!(kill_all(&proc, &target, SEARCH_TIME), (2, 0));
+        assert_eq!(kill_all(&proc, &target, SEARCH_TIME), (3, 0));
         assert!(postgres.iter_mut().all(|child| !child.wait().unwrap().success()));
         assert!(bystanders.iter_mut().all(is_running));
         for mut bystander in bystanders {

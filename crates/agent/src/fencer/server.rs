@@ -52,12 +52,13 @@ pub(super) const FAILED: &str = "failed";
 pub(super) const BUSY: &str = "busy";
 
 /// Runs the fencer until nobody needs it any more. `args` are what follows the subcommand:
-/// `--data-dir DIRECTORY --state-file FILE`.
+/// `--data-dir DIRECTORY --state-file FILE`, and `--program NAME` for each file name of the server's program besides
+/// PostgreSQL's own.
 ///
 /// One line on standard output tells the agent whether it started. It needs no async runtime and must not be called
 /// inside one.
 pub fn fencer_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let started = parse(args).map_err(StartError::Usage).and_then(|(data_dir, state)| Fencer::start(&data_dir, state));
+    let started = parse(args).map_err(StartError::Usage).and_then(Fencer::start);
     let line = match &started {
         Ok((_, missing)) => format!("{READY} {}\n", missing.join("; ")),
         Err(StartError::Busy) => format!("{BUSY}\n"),
@@ -83,25 +84,35 @@ enum StartError {
     Io(&'static str, io::Error),
 }
 
-fn parse(args: impl IntoIterator<Item = OsString>) -> Result<(PathBuf, PathBuf), String> {
-    let (mut data_dir, mut state_file) = (None, None);
+struct Arguments {
+    data_dir: PathBuf,
+    state_file: PathBuf,
+    programs: Vec<OsString>,
+}
+
+fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
+    let (mut data_dir, mut state_file, mut programs) = (None, None, Vec::new());
     let mut args = args.into_iter();
     while let Some(name) = args.next() {
-        let place = match name.to_str() {
-            Some("--data-dir") => &mut data_dir,
-            Some("--state-file") => &mut state_file,
+        let mut value = || args.next().ok_or_else(|| format!("{} needs a value", name.display()));
+        match name.to_str() {
+            Some("--data-dir") => data_dir = Some(PathBuf::from(value()?)),
+            Some("--state-file") => state_file = Some(PathBuf::from(value()?)),
+            Some("--program") => programs.push(value()?),
             Some(_) | None => {
-                return Err(format!("the fencer knows --data-dir and --state-file, not {}", name.display()));
+                return Err(format!("the fencer knows --data-dir, --state-file and --program, not {}", name.display()));
             }
-        };
-        *place = Some(PathBuf::from(args.next().ok_or_else(|| format!("{} needs a value", name.display()))?));
+        }
     }
-    Ok((data_dir.ok_or("--data-dir is missing")?, state_file.ok_or("--state-file is missing")?))
+    let data_dir = data_dir.ok_or("--data-dir is missing")?;
+    Ok(Arguments { data_dir, state_file: state_file.ok_or("--state-file is missing")?, programs })
 }
 
 struct Fencer {
     proc: Proc,
     data_dir: PathBuf,
+    /// File names of the server's program besides PostgreSQL's own.
+    programs: Vec<OsString>,
     state_file: PathBuf,
     listener: OwnedFd,
     /// Becomes readable at the next instant at which something is due without a message.
@@ -126,9 +137,10 @@ struct Ready {
 }
 
 impl Fencer {
-    fn start(data_dir: &Path, state_file: PathBuf) -> Result<(Self, Vec<String>), StartError> {
+    fn start(arguments: Arguments) -> Result<(Self, Vec<String>), StartError> {
+        let Arguments { data_dir, state_file, programs } = arguments;
         let or = |what| move |error: io::Error| StartError::Io(what, error);
-        let data_dir = canonical_data_dir(data_dir).map_err(or("find the data directory"))?;
+        let data_dir = canonical_data_dir(&data_dir).map_err(or("find the data directory"))?;
         let state_file = std::path::absolute(state_file).map_err(or("find the state file"))?;
         let listener = own_socket(&data_dir)?;
         let (terminate, signalled) = UnixStream::pair().map_err(or("make a pair of sockets"))?;
@@ -145,6 +157,7 @@ impl Fencer {
         let fencer = Fencer {
             proc,
             data_dir,
+            programs,
             state_file,
             listener,
             timer,
@@ -337,7 +350,8 @@ impl Fencer {
     }
 
     fn target(&self) -> Target<'_> {
-        Target { data_dir: self.data_dir.as_os_str().as_bytes(), postmaster: self.postmaster.as_ref() }
+        let data_dir = self.data_dir.as_os_str().as_bytes();
+        Target { data_dir, programs: &self.programs, postmaster: self.postmaster.as_ref() }
     }
 
     /// Remembers what was done, for the agent and for people. Nothing here may happen before the kill: files and standard

@@ -144,7 +144,7 @@ pub trait ServerSight: ServerSettings {
 /// Starting, stopping, promoting, copying.
 pub trait ServerControl: ServerSettings {
     /// Says before a start what PostgreSQL would only say in its own log: that its port is taken.
-    fn check_port(&self) -> Result<(), ServerError>;
+    fn check_port(&self) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// Starts the server as primary. The caller holds the lease, or is creating a cluster that nobody knows yet.
     fn start_primary(&self) -> impl Future<Output = Result<Self::Postmaster, ServerError>> + Send;
     /// Starts the server as a standby.

@@ -12,7 +12,9 @@ use pgward_postgres::{
     ShutdownCheckpoint, SlotCopy, StartOutcome, StopMode, StopOptions, raise_for_standby,
 };
 use serde_json::json;
+use tokio::net::lookup_host;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -56,7 +58,7 @@ impl LocalServer {
     async fn spawn(&self, upstream: Option<Option<&Member>>) -> Result<Postmaster, ServerError> {
         self.0.instance.check_owner()?;
         self.0.instance.kill_leftovers(LEFTOVERS_LIMIT).await?;
-        self.check_port()?;
+        self.check_port().await?;
         let config = self.server_config(upstream).await?;
         let postmaster = self.0.instance.spawn(&config).await?;
         info!(pid = postmaster.pid(), "started PostgreSQL");
@@ -73,17 +75,38 @@ impl LocalServer {
     }
 }
 
+/// How long the name of a host to listen on may take to resolve before PostgreSQL is left to find out itself.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// True when it is certain: a name that is not resolved in time is PostgreSQL's to complain of.
+async fn is_port_taken(host: &str, port: u16) -> bool {
+    match timeout(RESOLVE_LIMIT, lookup_host((host, port))).await {
+        Ok(Ok(addresses)) => {
+            // PostgreSQL starts when it can listen on one of them.
+            let attempts: Vec<_> = addresses.map(std::net::TcpListener::bind).collect();
+            let is_taken = |problem: &std::io::Error| problem.kind() == std::io::ErrorKind::AddrInUse;
+            !attempts.iter().any(Result::is_ok) && attempts.iter().any(|bound| bound.as_ref().is_err_and(is_taken))
+        }
+        Ok(Err(problem)) => {
+            warn!(host, error = %problem, "a host of postgresql.listen cannot be resolved");
+            false
+        }
+        Err(_) => {
+            warn!(host, limit = rounded(RESOLVE_LIMIT), "a host of postgresql.listen was not resolved in time");
+            false
+        }
+    }
+}
+
 impl ServerControl for LocalServer {
-    fn check_port(&self) -> Result<(), ServerError> {
+    async fn check_port(&self) -> Result<(), ServerError> {
         if self.0.instance.postmaster().ok().flatten().is_some() {
             return Ok(()); // It is our own server that listens there.
         }
         let listen = &self.0.config.postgresql.listen;
         for host in &listen.hosts {
             let host = if host == "*" { "0.0.0.0" } else { host.as_str() };
-            if let Err(problem) = std::net::TcpListener::bind((host, listen.port))
-                && problem.kind() == std::io::ErrorKind::AddrInUse
-            {
+            if is_port_taken(host, listen.port).await {
                 return Err(ServerError::Unusable(format!(
                     "postgresql.listen: {listen}: address already in use; stop what listens there, or choose another port"
                 )));
@@ -321,5 +344,15 @@ mod tests {
         server.stop(&local, StopHow::Immediate, None, None).await.unwrap();
         assert!(!postmaster.is_alive());
         assert!(!server.may_be_writable(&local).await);
+    }
+
+    #[tokio::test]
+    async fn a_port_is_taken_only_when_that_is_certain() {
+        let held = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = held.local_addr().unwrap().port();
+        assert!(is_port_taken("127.0.0.1", port).await);
+        assert!(!is_port_taken("no-such-host.invalid", port).await, "PostgreSQL says itself what is wrong");
+        drop(held);
+        assert!(!is_port_taken("127.0.0.1", port).await);
     }
 }

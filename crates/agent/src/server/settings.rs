@@ -1,9 +1,12 @@
 //! From the configuration's words to those of `pgward_postgres`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use pgward_core::config::{Credentials, EffectivePostgresql, LocalConfig, Secret};
 use pgward_postgres::{ServerOutput, Settings};
+
+use crate::run::beside;
 
 /// What every operation on the server needs to know.
 pub(super) fn settings(config: &LocalConfig, effective: &EffectivePostgresql, launcher: &Path) -> Settings {
@@ -20,7 +23,10 @@ pub(super) fn settings(config: &LocalConfig, effective: &EffectivePostgresql, la
         listen_hosts: postgresql.listen.hosts.clone(),
         port: postgresql.listen.port,
         database: effective.database.clone(),
-        pgpass: postgresql.pgpass.clone().unwrap_or_else(default_pgpass),
+        pgpass: postgresql
+            .pgpass
+            .clone()
+            .unwrap_or_else(|| default_pgpass(&postgresql.data_dir, std::env::var_os("HOME"))),
         superuser: credentials(&authentication.superuser),
         replication: credentials(&authentication.replication),
         rewind: credentials(authentication.effective_rewind()),
@@ -34,8 +40,13 @@ pub(super) fn settings(config: &LocalConfig, effective: &EffectivePostgresql, la
 }
 
 /// `~/pgpass`, without a dot, as Patroni has it; beside the data directory for a user without a home.
-fn default_pgpass() -> PathBuf {
-    std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/tmp")).join("pgpass")
+///
+/// Never in `/tmp`: whoever makes the file there first can read what is written into it.
+fn default_pgpass(data_dir: &Path, home: Option<OsString>) -> PathBuf {
+    match home.filter(|home| !home.is_empty()) {
+        Some(home) => PathBuf::from(home).join("pgpass"),
+        None => beside(data_dir, ".pgpass"),
+    }
 }
 
 fn credentials(from: &Credentials) -> pgward_postgres::Credentials {
@@ -53,5 +64,19 @@ fn credentials(from: &Credentials) -> pgward_postgres::Credentials {
         gssencmode: from.gssencmode.clone(),
         channel_binding: from.channel_binding.clone(),
         sslnegotiation: from.sslnegotiation.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_without_a_home_has_its_passwords_beside_the_data() {
+        let data_dir = Path::new("/var/lib/pg/data/");
+        assert_eq!(default_pgpass(data_dir, Some("/home/pg".into())), Path::new("/home/pg/pgpass"));
+        for none in [None, Some(OsString::new())] {
+            assert_eq!(default_pgpass(data_dir, none), Path::new("/var/lib/pg/data.pgpass"));
+        }
     }
 }

@@ -58,7 +58,7 @@ enum Problem {
 impl<S: Store, L: Server> Bootstrap<S, L> {
     /// BOO-1…11. Losing the race is no failure; a failure moves what was created aside (BOO-8).
     pub(crate) async fn run(self, progress: Progress) -> Outcome {
-        if let Err(problem) = self.server.check_port() {
+        if let Err(problem) = self.server.check_port().await {
             return Outcome::Failed(problem.to_string()); // Nothing was claimed or created yet.
         }
         let claimed = match self.claim().await {

@@ -162,6 +162,7 @@ impl Machine {
         FencerSettings {
             executable: self.executable.clone(),
             data_dir: self.data_dir.clone(),
+            programs: Vec::new(),
             state_file: self.state_file.clone(),
         }
     }

@@ -44,7 +44,8 @@ fn main() -> ExitCode {
 async fn agent(args: &[String]) -> anyhow::Result<()> {
     let [data_dir, state_file, pid, ahead] = args else { anyhow::bail!("four arguments, not {args:?}") };
     let executable = "/proc/self/exe".into();
-    let settings = FencerSettings { executable, data_dir: data_dir.into(), state_file: state_file.into() };
+    let settings =
+        FencerSettings { executable, data_dir: data_dir.into(), programs: Vec::new(), state_file: state_file.into() };
     let fencer = FencerHandle::start_or_adopt(settings).await?;
     println!("{}", fencer.pid());
     let postmaster = ProcessIdentity::of(pid.parse()?)?;

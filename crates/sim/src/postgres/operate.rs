@@ -206,7 +206,7 @@ impl ModelServer {
 }
 
 impl ServerControl for ModelServer {
-    fn check_port(&self) -> Result<(), ServerError> {
+    async fn check_port(&self) -> Result<(), ServerError> {
         Ok(())
     }
 
