@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pgward_core::cluster::Revision;
+use pgward_core::decide::failsafe::Consent;
 use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_core::time::{BootInstant, fence_deadline};
 use tracing::{error, warn};
@@ -177,6 +178,20 @@ impl Fence {
         {
             // The old deadline stays armed, which is safe; the agent replaces a fencer that is gone.
             error!(error = %problem, "the fencer was not told of the renewed lease");
+        }
+    }
+
+    /// Moves the deadline of the present leadership further away: all other members agreed to wait (DCSF-4).
+    pub async fn extend_by_consent(&self, consent: Consent, epoch: Revision) {
+        let _turn = self.turn.lock().await;
+        let deadline = fence_deadline(consent.sent, consent.ttl);
+        if self.lock().deadline.is_none_or(|(present, of)| of != epoch || deadline <= present) {
+            return;
+        }
+        if let Some(order) = self.change(|state| state.deadline = Some((deadline, epoch)))
+            && let Err(problem) = give(order).await
+        {
+            error!(error = %problem, "the fencer was not told of the consent of the others");
         }
     }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgward_core::cluster::{LeaseId, Revision};
+use pgward_core::decide::failsafe::Consent;
 use pgward_core::decide::view::Lease;
 use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_core::names::MemberName;
@@ -70,8 +71,25 @@ pub struct LeaseState {
     /// The revision of the leader key that was proven ours, while it is [`Lease::Held`]: what only the leader writes
     /// depends on it (BEY-32).
     pub revision: Option<Revision>,
+    /// All other members agreed to wait, after the last renewal that the store confirmed (DCSF-4).
+    pub consent: Option<Consent>,
     /// What the last failed request met.
     pub error: Option<String>,
+}
+
+impl LeaseState {
+    /// When a primary that neither the store nor the other members confirm any more has to begin to stop.
+    fn demote_at(&self) -> Option<BootInstant> {
+        let by_lease = self.key.demote_at()?;
+        Some(self.consent.map_or(by_lease, |consent| consent.demote_at().max(by_lease)))
+    }
+
+    /// What is proven has changed: the consent that came before it is over.
+    fn set_key(&mut self, key: Lease, revision: Option<Revision>) {
+        self.key = key;
+        self.revision = revision;
+        self.consent = None;
+    }
 }
 
 enum Command {
@@ -88,7 +106,8 @@ enum Command {
 #[derive(Clone)]
 pub struct LeaseHandle {
     commands: mpsc::Sender<Command>,
-    state: watch::Receiver<LeaseState>,
+    state: Arc<watch::Sender<LeaseState>>,
+    fence: Fence,
     permit: watch::Sender<BootInstant>,
     times: watch::Sender<LeaseTimes>,
     host: Arc<dyn Host>,
@@ -107,7 +126,7 @@ impl LeaseHandle {
 
     /// The newest state; wakes at every change.
     pub fn state(&self) -> watch::Receiver<LeaseState> {
-        self.state.clone()
+        self.state.subscribe()
     }
 
     /// The newest state.
@@ -174,7 +193,7 @@ impl LeaseHandle {
     pub async fn runs_out(&self) {
         let mut state = self.state();
         loop {
-            let deadline = state.borrow_and_update().key.demote_at();
+            let deadline = state.borrow_and_update().demote_at();
             let Some(left) = deadline.map(|deadline| deadline.since(self.boot_now())).filter(|left| !left.is_zero())
             else {
                 return;
@@ -188,6 +207,22 @@ impl LeaseHandle {
                 },
             }
         }
+    }
+
+    /// All others agreed to wait, in a round that began at `sent`: under a lease that is held, this counts as a renewal of it
+    /// (DCSF-4). The fencer learns of it first. It does not wait for a renewal that hangs.
+    pub async fn live_on_consent(&self, sent: BootInstant) {
+        let ttl = self.times.borrow().ttl;
+        let Lease::Held { ttl: granted, epoch, .. } = self.now().key else { return };
+        let consent = Consent { sent, ttl: granted.min(ttl) };
+        self.fence.extend_by_consent(consent, epoch).await;
+        self.state.send_if_modified(|state| {
+            let holds = matches!(&state.key, Lease::Held { epoch: held, sent: renewed, .. } if *held == epoch && *renewed < sent);
+            if holds {
+                state.consent = Some(consent);
+            }
+            holds
+        });
     }
 
     /// Asks for a renewal now: a write was refused because the lease is gone.
@@ -209,7 +244,7 @@ pub struct LeaseKeeper<S> {
     me: MemberName,
     fence: Fence,
     commands: mpsc::Receiver<Command>,
-    state: watch::Sender<LeaseState>,
+    state: Arc<watch::Sender<LeaseState>>,
     permit: watch::Receiver<BootInstant>,
     times: watch::Receiver<LeaseTimes>,
     next: Instant,
@@ -256,8 +291,8 @@ impl<S: Store> LeaseKeeper<S> {
         host: Arc<dyn Host>,
     ) -> (Self, LeaseHandle) {
         let (command_sender, commands) = mpsc::channel(QUEUE);
-        let (state, state_receiver) =
-            watch::channel(LeaseState { id: None, key: Lease::None, revision: None, error: None });
+        let state = LeaseState { id: None, key: Lease::None, revision: None, consent: None, error: None };
+        let state = Arc::new(watch::Sender::new(state));
         // Until the first cycle has run, the task may get a lease and keep it for one ttl.
         let (permit_sender, permit) = watch::channel(host.boot_now() + times.ttl);
         let (times_sender, times) = watch::channel(times);
@@ -268,9 +303,9 @@ impl<S: Store> LeaseKeeper<S> {
         let mut keeper = LeaseKeeper {
             store,
             me,
-            fence,
+            fence: fence.clone(),
             commands,
-            state,
+            state: Arc::clone(&state),
             permit,
             times,
             next: Instant::now(),
@@ -282,13 +317,8 @@ impl<S: Store> LeaseKeeper<S> {
             host: Arc::clone(&host),
         };
         keeper.look_back();
-        let handle = LeaseHandle {
-            commands: command_sender,
-            state: state_receiver,
-            permit: permit_sender,
-            times: times_sender,
-            host,
-        };
+        let handle =
+            LeaseHandle { commands: command_sender, state, fence, permit: permit_sender, times: times_sender, host };
         (keeper, handle)
     }
 
@@ -355,10 +385,7 @@ impl<S: Store> LeaseKeeper<S> {
 
     /// What the task proves, or stops to claim, about the leader key.
     fn publish_key(&self, key: Lease, revision: Option<Revision>) {
-        self.publish(|state| {
-            state.key = key;
-            state.revision = revision;
-        });
+        self.publish(|state| state.set_key(key, revision));
     }
 
     /// One round: a lease if there is none; a renewal of the key if we lead; else of the lease alone.
@@ -471,8 +498,7 @@ impl<S: Store> LeaseKeeper<S> {
         self.legacy = Legacy::Nothing;
         let held = Lease::Held { sent: renewal.sent, ttl: renewal.ttl, epoch: renewal.epoch };
         self.publish(|state| {
-            state.key = held;
-            state.revision = Some(renewal.revision);
+            state.set_key(held, Some(renewal.revision));
             state.error = None;
         });
         self.next = Instant::now() + self.times().renew_every();

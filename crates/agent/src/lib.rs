@@ -6,6 +6,7 @@
 
 mod action;
 mod cache;
+pub mod consent;
 mod cycle;
 pub mod fence;
 pub mod fencer;

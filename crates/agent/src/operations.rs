@@ -8,6 +8,7 @@ use pgward_core::decide::peers::PeerPoll;
 use pgward_store::{Condition, Key, Store, StoreError};
 use tokio::sync::{Notify, watch};
 
+use crate::consent::{ConsentReply, ConsentRequest, Promises};
 use crate::orders::Orders;
 use crate::peers::Peers;
 use crate::rest::view::ServerFacts;
@@ -31,6 +32,8 @@ pub(crate) struct Doors<S, L> {
     pub recorder: Recorder,
     /// Tells the cycle what operators ask for.
     pub orders: Orders,
+    /// What this member promises to a primary without the store.
+    pub promises: Promises,
 }
 
 impl<S: Store, L: Server> Doors<S, L> {
@@ -68,6 +71,16 @@ impl<S: Store, L: Server> Operations for Doors<S, L> {
             .as_ref()
             .and_then(|cluster| cluster.leader_member().and_then(|leader| leader.timeline()));
         Box::pin(self.server.fresh_facts(leader_timeline))
+    }
+
+    fn consent<'a>(&'a self, request: &'a ConsentRequest) -> OperationFuture<'a, ConsentReply> {
+        Box::pin(async {
+            let reply = self.promises.answer(request).await;
+            if !self.node.borrow().failsafe_active && reply == ConsentReply::Accepted {
+                self.wake.notify_one(); // It shows.
+            }
+            reply
+        })
     }
 
     fn recorder(&self) -> Recorder {

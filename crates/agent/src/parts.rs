@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::action::Actions;
+use crate::consent::Promises;
 use crate::cycle::{Cycle, Namesake, lease_times};
 use crate::fence::Fence;
 use crate::host::Host;
@@ -37,6 +38,8 @@ pub struct Parts<S: Store, L: Server> {
     pub fence: Fence,
     /// Reaches the other members.
     pub peers: Arc<dyn Peers>,
+    /// What it promises to others.
+    pub promises: Promises,
     /// Clocks and tasks.
     pub host: Arc<dyn Host>,
     /// Where the view that REST answers from is published.
@@ -50,7 +53,7 @@ pub struct Parts<S: Store, L: Server> {
 impl<S: Store, L: Server> Parts<S, L> {
     /// The two tasks of an agent. The keeper has to run as long as the cycle does.
     pub fn assemble(self) -> (LeaseKeeper<S>, Cycle<S, L>) {
-        let Parts { config, dynamic, store, server, fence, peers, host, node, wake, inbox } = self;
+        let Parts { config, dynamic, store, server, fence, peers, promises, host, node, wake, inbox } = self;
         let times = lease_times(&dynamic);
         let role = server.role_at_start();
         let predecessor = match role {
@@ -81,6 +84,8 @@ impl<S: Store, L: Server> Parts<S, L> {
             actions: Actions::new(Arc::clone(&host)),
             finished: Vec::new(),
             poll: None,
+            round: None,
+            promises,
             node,
             wake,
             inbox,

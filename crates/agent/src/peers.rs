@@ -1,25 +1,46 @@
 //! Asks other members for their status.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Member};
 use pgward_core::decide::Memory;
+use pgward_core::decide::failsafe::ConsentAnswer;
 use pgward_core::decide::peers::{PeerAnswer, PeerPoll, reachable_as};
 use pgward_core::names::MemberName;
 
+use crate::consent::ConsentRequest;
 use crate::host::BoxFuture;
-use crate::http::{HttpClient, poll_peers};
+use crate::http::{HttpClient, ask_consent, poll_peers};
 
 /// Reaches other members.
 pub trait Peers: Send + Sync {
     /// Asks all of `members` at once; there is one answer for each, after a bounded time.
     fn poll<'a>(&'a self, members: Vec<&'a Member>) -> BoxFuture<'a, PeerPoll>;
+
+    /// Asks all of `members`, given with the URLs of their REST API, to wait for a primary without the store (FS-4); there
+    /// is one answer for each, after `within` at the latest.
+    fn ask_consent<'a>(
+        &'a self,
+        request: &'a ConsentRequest,
+        members: BTreeMap<String, String>,
+        within: Duration,
+    ) -> BoxFuture<'a, BTreeMap<String, ConsentAnswer>>;
 }
 
 impl Peers for HttpClient {
     fn poll<'a>(&'a self, members: Vec<&'a Member>) -> BoxFuture<'a, PeerPoll> {
         Box::pin(poll_peers(self, members))
+    }
+
+    fn ask_consent<'a>(
+        &'a self,
+        request: &'a ConsentRequest,
+        members: BTreeMap<String, String>,
+        within: Duration,
+    ) -> BoxFuture<'a, BTreeMap<String, ConsentAnswer>> {
+        Box::pin(async move { ask_consent(self, &request.to_value(), members, within).await })
     }
 }
 
@@ -30,7 +51,8 @@ pub(crate) async fn poll(
     memory: &Memory,
     names: &BTreeSet<MemberName>,
 ) -> PeerPoll {
-    let members = names.iter().filter_map(|name| reachable_as(cluster, memory, name)).collect();
+    let members: Vec<_> = names.iter().filter_map(|name| reachable_as(cluster, memory, name)).collect();
+    let members = members.iter().map(|member| &**member).collect();
     let mut poll = client.poll(members).await;
     for name in names {
         // Whoever has no address anywhere was asked in vain: the decision must not ask again for ever.
@@ -57,6 +79,15 @@ mod tests {
                 members.iter().filter_map(|member| Some((member.name.clone(), member.api_url()?.to_owned())));
             self.0.lock().unwrap().extend(addressed);
             Box::pin(async { PeerPoll::default() })
+        }
+
+        fn ask_consent<'a>(
+            &'a self,
+            _request: &'a ConsentRequest,
+            _members: BTreeMap<String, String>,
+            _within: Duration,
+        ) -> BoxFuture<'a, BTreeMap<String, ConsentAnswer>> {
+            Box::pin(async { BTreeMap::new() })
         }
     }
 

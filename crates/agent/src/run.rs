@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgward_core::cluster::Cluster;
+use pgward_core::cluster::{Cluster, MemberRole};
 use pgward_core::config::{BasicAuth, DynamicConfig, EffectivePostgresql, InvalidDynamicConfig, LocalConfig};
 use pgward_core::time::BootInstant;
 use pgward_core::time::rounded;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::cache;
+use crate::consent::{PromiseOnDisk, Promises};
 use crate::cycle::Ended;
 use crate::fence::{Fence, FencerProcess};
 use crate::fencer::{FencerError, FencerHandle, FencerSettings, State as FencerState};
@@ -133,11 +134,21 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
     let peers = HttpClient::new(peer_auth(&config), peer_tls(&config))?;
 
     let server = LocalServer::new(Arc::clone(&config), &dynamic, program);
-    let (node, node_view) =
-        watch::channel(NodeView::unseen(config.name.clone(), config.scope.clone(), COMPATIBLE_VERSION.to_owned()));
+    // What other members ask for before the first cycle has run.
+    let unseen = NodeView {
+        failsafe_mode: dynamic.failsafe_mode,
+        ttl: dynamic.timing.ttl,
+        ..NodeView::unseen(config.name.clone(), config.scope.clone(), COMPATIBLE_VERSION.to_owned())
+    };
+    let (node, node_view) = watch::channel(unseen);
     let wake = Arc::new(Notify::new());
     let recorder = Recorder::with_file(beside(&config.postgresql.data_dir, ".decisions"))?;
     let (orders, inbox) = orders::channel();
+    let promise_file = PromiseOnDisk::new(beside(&config.postgresql.data_dir, ".failsafe"))?;
+    // Until the first cycle has seen the server, what its files say counts.
+    let leads = matches!(server.role_at_start(), MemberRole::Primary | MemberRole::Promoted);
+    let promises =
+        Promises::new(Arc::new(promise_file), Arc::new(System), dynamic.failsafe_mode, dynamic.timing.ttl, leads);
     let doors = Arc::new(Doors {
         store: store.clone(),
         peers: Arc::new(peers.clone()),
@@ -146,6 +157,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         node: node_view.clone(),
         recorder: recorder.clone(),
         orders,
+        promises: promises.clone(),
     });
     let mut parts = JoinSet::new();
     parts.spawn(rest.run(node_view, doors, parts_shutdown.clone()));
@@ -174,6 +186,7 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         server,
         fence,
         peers: Arc::new(peers),
+        promises,
         host: Arc::new(System),
         node,
         wake,

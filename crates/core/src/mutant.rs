@@ -44,13 +44,17 @@ pub enum Mutant {
     RequestNotCleared,
     /// A crashed member is not started again (REC-7).
     NeverStarted,
+    /// A primary without the store is content with most of the others (FS-4).
+    ConsentOfMost,
+    /// Who agreed to wait forgets it when the store is back (FS-7).
+    PromiseForgotten,
     /// A standby is pointed to its leader again and again (FOL-10).
     RestlessStandby,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 22] = [
         Mutant::NoFence,
         Mutant::LeaseFromAnswer,
         Mutant::PromoteWithoutLease,
@@ -70,6 +74,8 @@ impl Mutant {
         Mutant::PanicOnGarbage,
         Mutant::RequestNotCleared,
         Mutant::NeverStarted,
+        Mutant::ConsentOfMost,
+        Mutant::PromiseForgotten,
         Mutant::RestlessStandby,
     ];
 }

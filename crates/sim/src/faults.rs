@@ -241,7 +241,31 @@ impl Plan {
             faults = vec![Planned { at, lasts: Duration::ZERO, fault: Fault::DeleteKey("leader") }];
         }
         let is_early = dice.chance(150);
+        let dcs = Self::with_failsafe(dice, dcs, members, &mut faults);
         Plan { members, dcs, tags, ttl: Duration::from_secs(ttl), is_early, faults }
+    }
+
+    /// Some clusters run in failsafe mode. In some of those, one member loses the store while another is silent.
+    fn with_failsafe(dice: &Dice, dcs: String, members: usize, faults: &mut Vec<Planned>) -> String {
+        if !dice.chance(350) {
+            return dcs;
+        }
+        let names = names(members);
+        if let (Some(blind), Some(silent), true) = (dice.pick(&names), dice.pick(&names), dice.chance(500)) {
+            let at = dice.between(Duration::ZERO, SECOND * 120);
+            let lasts = dice.between(SECOND * 30, SECOND * 150);
+            faults.push(Planned { at, lasts, fault: Fault::Partition(blind.clone(), Cut::Store) });
+            let kind = dice.below(3);
+            let silence = match kind {
+                0 => Fault::Partition(silent.clone(), Cut::Rest),
+                1 => Fault::Crash(blind.clone()),
+                _ => Fault::KillAgent(silent.clone()),
+            };
+            let at = at + dice.between(Duration::ZERO, lasts);
+            faults.push(Planned { at, lasts: SECOND * 90, fault: silence });
+            faults.sort_by_key(|planned| planned.at);
+        }
+        dcs.replacen('{', "{failsafe_mode: true, ", 1)
     }
 
     fn fault(dice: &Dice, members: usize, ttl: Duration) -> Planned {

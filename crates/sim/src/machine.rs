@@ -4,10 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pgward_agent::consent::{PromiseFile, Promises};
 use pgward_agent::fence::Fence;
+use pgward_agent::host::BoxFuture;
 use pgward_agent::rest::NodeView;
+use pgward_agent::server::ServerSight;
 use pgward_agent::{COMPATIBLE_VERSION, Ended, Parts};
+use pgward_core::cluster::MemberRole;
 use pgward_core::config::{DynamicConfig, LocalConfig, Source, Sources};
+use pgward_core::decide::failsafe::Promise;
 use pgward_core::names::MemberName;
 use pgward_store::Store;
 use tokio::sync::{Notify, watch};
@@ -41,7 +46,24 @@ pub struct Machine {
     postgres: Postgres,
     around: Surroundings,
     fencer: FencerSlot,
+    /// What its agent has promised; on disk.
+    promise: Arc<Kept>,
     state: Arc<Mutex<State>>,
+}
+
+/// A promise on the disk of a machine.
+#[derive(Default)]
+struct Kept(Mutex<Option<Promise>>);
+
+impl PromiseFile for Kept {
+    fn read(&self) -> Option<Promise> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keep(&self, promise: Promise) -> BoxFuture<'_, std::io::Result<()>> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(promise);
+        Box::pin(async { Ok(()) })
+    }
 }
 
 #[derive(Default)]
@@ -74,7 +96,16 @@ impl Machine {
     /// A machine with an empty disk.
     pub fn new(config: Arc<LocalConfig>, clocks: Clocks, postgres: Postgres, around: Surroundings) -> Machine {
         let name = config.name.clone();
-        Machine { name, config, clocks, postgres, around, fencer: FencerSlot::default(), state: Arc::default() }
+        Machine {
+            name,
+            config,
+            clocks,
+            postgres,
+            around,
+            fencer: FencerSlot::default(),
+            promise: Arc::default(),
+            state: Arc::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -203,7 +234,12 @@ impl Machine {
         let store = self.around.etcd.connect(&self.name, &self.clocks, &process);
         let Some(dynamic) = self.dynamic() else { return };
         let server = ModelServer::new(&self.postgres, Arc::clone(&self.config), &dynamic);
-        let answering = Answering { process: process.clone(), node, server: server.clone() };
+        let host = Arc::new(SimHost { clocks: self.clocks.clone(), process: process.clone() });
+        let leads = matches!(server.role_at_start(), MemberRole::Primary | MemberRole::Promoted);
+        let (file, own) = (Arc::clone(&self.promise), host.clone());
+        let promises = Promises::new(file, own, dynamic.failsafe_mode, dynamic.timing.ttl, leads);
+        let answering =
+            Answering { process: process.clone(), node, server: server.clone(), promises: promises.clone() };
         self.around.directory.enter(&self.name, answering);
         let known = self.fencer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let fencer = match known.filter(|fencer| fencer.process().is_alive()) {
@@ -232,7 +268,8 @@ impl Machine {
                 directory: self.around.directory.clone(),
                 network: self.around.network.clone(),
             }),
-            host: Arc::new(SimHost { clocks: self.clocks.clone(), process: process.clone() }),
+            promises,
+            host,
             node: publisher,
             wake: Arc::new(Notify::new()),
             inbox: pgward_agent::orders::channel().1,

@@ -25,7 +25,7 @@ pub fn find(name: &str) -> anyhow::Result<Mutant> {
 
 /// What leaving this rule out must break at the latest within the seeds given.
 pub fn breaks(mutant: Mutant) -> &'static [Invariant] {
-    use Invariant::{S1, S2, S3, S8, S9, S10, S11, S12, S13, S17, S21, S22, S23, S24, S26, Stable, Whole};
+    use Invariant::{S1, S2, S3, S8, S9, S10, S11, S12, S13, S15, S17, S21, S22, S23, S24, S26, Stable, Whole};
     match mutant {
         Mutant::NoFence | Mutant::LeaseFromAnswer => &[S1, S2],
         Mutant::PromoteWithoutLease => &[S1, S2, S3],
@@ -43,6 +43,8 @@ pub fn breaks(mutant: Mutant) -> &'static [Invariant] {
         Mutant::NofailoverIgnored => &[S24],
         Mutant::PanicOnGarbage => &[S26],
         Mutant::RequestNotCleared => &[S17, Stable],
+        Mutant::ConsentOfMost => &[S1, S2],
+        Mutant::PromiseForgotten => &[S1, S15],
         Mutant::RestlessStandby => &[Stable, Whole],
     }
 }

@@ -20,6 +20,9 @@ use crate::store::{Etcd, StoreEvent};
 /// A third of the time for which a circle of standbys may last.
 const CIRCLE_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 
+/// How far two clocks come apart in the time of a lease.
+const CLOCKS_DIFFER: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// What must never happen. The names are those of the list of invariants in `docs/testing.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
@@ -41,6 +44,8 @@ pub enum Invariant {
     S12,
     /// Two programs on one data directory.
     S13,
+    /// A member stood although it had promised to wait.
+    S15,
     /// A request by an operator moved the leader more than once.
     S17,
     /// A rewind or a copy from somebody who is no proper source.
@@ -76,6 +81,7 @@ impl fmt::Display for Invariant {
             | Invariant::S11
             | Invariant::S12
             | Invariant::S13
+            | Invariant::S15
             | Invariant::S17
             | Invariant::S21
             | Invariant::S22
@@ -275,6 +281,9 @@ impl Observer {
                     self.wins.raise();
                     self.count_request();
                 }
+                if *is_new {
+                    self.check_promise(member);
+                }
                 if changes || *is_new {
                     tracing::info!(machine = member.as_str(), "holds the leader key");
                     self.took_key(member);
@@ -304,7 +313,9 @@ impl Observer {
                 }
                 (Some(one), None) => {
                     let held = state.held_until.get(one).copied();
-                    let is_late = held.is_none_or(|until| now > until) && !state.creating.contains(one);
+                    let is_late = held.is_none_or(|until| now > until)
+                        && !state.creating.contains(one)
+                        && !self.has_consent(one, now);
                     is_late.then(|| {
                         let ago = held.map(|until| format!(", which ended {:?} ago", now - until)).unwrap_or_default();
                         (Invariant::S2, format!("{one} accepts writes without a lease{ago}"))
@@ -315,6 +326,28 @@ impl Observer {
         };
         if let Some((invariant, text)) = broken {
             self.report(invariant, text);
+        }
+    }
+
+    /// DCSF-4: every other member in the failsafe map has promised to wait for this one.
+    fn has_consent(&self, one: &MemberName, now: Instant) -> bool {
+        let Some(world) = self.world.get() else { return false };
+        let Some(map) = world.etcd.cluster().failsafe.filter(|map| map.contains_key(one.as_str())) else {
+            return false;
+        };
+        let others = map.into_keys().filter(|name| name != one.as_str()).filter_map(|name| name.parse().ok());
+        others.into_iter().all(|other| world.directory.promised(&other, Some(one)).is_some_and(|until| now <= until))
+    }
+
+    /// S15: whoever has promised to wait does not take the key before that time is over, by its own clock.
+    fn check_promise(&self, who: &MemberName) {
+        let Some(until) = self.world.get().and_then(|world| world.directory.promised(who, None)) else { return };
+        let left = until.saturating_duration_since(Instant::now());
+        if left > CLOCKS_DIFFER {
+            self.report(
+                Invariant::S15,
+                format!("{who} took the leader key {left:?} before its promise to wait was over"),
+            );
         }
     }
 

@@ -3,18 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use pgward_agent::consent::{ConsentReply, ConsentRequest, Promises};
 use pgward_agent::host::BoxFuture;
 use pgward_agent::http::{PEER_TIMEOUT, parse_status};
 use pgward_agent::peers::Peers;
 use pgward_agent::rest::{NodeView, status_document};
 use pgward_agent::server::ServerSight;
 use pgward_core::cluster::Member;
+use pgward_core::decide::failsafe::ConsentAnswer;
 use pgward_core::decide::peers::{PeerAnswer, PeerPoll};
 use pgward_core::names::MemberName;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::host::Process;
 use crate::network::{Kind, Network, Place};
@@ -28,6 +31,8 @@ pub struct Directory(Arc<Mutex<State>>);
 struct State {
     members: BTreeMap<MemberName, Answering>,
     last: BTreeMap<MemberName, PeerPoll>,
+    /// To whom a member promised to wait, and until when by its `ttl` in true time.
+    promised: BTreeMap<MemberName, Vec<(MemberName, Instant)>>,
 }
 
 /// An agent that serves REST.
@@ -39,6 +44,8 @@ pub struct Answering {
     pub node: watch::Receiver<NodeView>,
     /// Its server.
     pub server: ModelServer,
+    /// What it promises to a primary without the store.
+    pub promises: Promises,
 }
 
 impl Directory {
@@ -56,12 +63,27 @@ impl Directory {
         self.state().last.get(name).cloned()
     }
 
+    /// Until when `name` has promised `leader` to wait; without a leader, whoever it was.
+    pub fn promised(&self, name: &MemberName, leader: Option<&MemberName>) -> Option<Instant> {
+        let state = self.state();
+        let promises = state.promised.get(name).into_iter().flatten();
+        promises.filter(|(to, _)| leader.is_none_or(|leader| leader == to)).map(|(_, until)| *until).max()
+    }
+
+    fn note_promise(&self, name: MemberName, leader: MemberName, until: Instant) {
+        let mut state = self.state();
+        let promises = state.promised.entry(name).or_default();
+        promises.retain(|(to, _)| *to != leader);
+        promises.push((leader, until));
+    }
+
     fn find(&self, name: &MemberName) -> Option<Answering> {
         self.state().members.get(name).cloned()
     }
 }
 
 /// How one member reaches the others.
+#[derive(Clone)]
 pub struct SimPeers {
     /// This member.
     pub me: MemberName,
@@ -102,7 +124,60 @@ impl SimPeers {
     }
 }
 
+impl SimPeers {
+    async fn ask_for_consent(self, request: ConsentRequest, member: MemberName) -> ConsentAnswer {
+        let (here, there) = (Place::Member(self.me.clone()), Place::Member(member.clone()));
+        let cut = !self.network.connects(&here, &there, Kind::Rest);
+        sleep(if cut { PEER_TIMEOUT } else { self.network.delay(&here, &there) }).await;
+        let Some(other) = self.directory.find(&member).filter(|other| !cut && other.process.is_alive()) else {
+            return ConsentAnswer::Unreachable("no answer".to_owned());
+        };
+        while !other.process.runs() {
+            sleep(PEER_TIMEOUT).await;
+        }
+        let ttl = other.node.borrow().ttl;
+        let answer = match other.promises.answer(&request).await {
+            ConsentReply::Accepted => {
+                self.directory.note_promise(member, self.me.clone(), Instant::now() + ttl);
+                ConsentAnswer::Agreed { position: None }
+            }
+            ConsentReply::ModeOff => ConsentAnswer::Refused("502".to_owned()),
+            ConsentReply::Refused(why) => ConsentAnswer::Refused(why),
+        };
+        sleep(self.network.delay(&there, &here)).await;
+        if !self.network.connects(&here, &there, Kind::Rest) {
+            sleep(PEER_TIMEOUT).await;
+        }
+        answer
+    }
+}
+
 impl Peers for SimPeers {
+    fn ask_consent<'a>(
+        &'a self,
+        request: &'a ConsentRequest,
+        members: BTreeMap<String, String>,
+        within: Duration,
+    ) -> BoxFuture<'a, BTreeMap<String, ConsentAnswer>> {
+        Box::pin(async move {
+            let limit = within.min(PEER_TIMEOUT);
+            let silent = |name: &String| (name.clone(), ConsentAnswer::Unreachable("no answer".to_owned()));
+            let mut answers: BTreeMap<String, ConsentAnswer> = members.keys().map(silent).collect();
+            let mut asked = JoinSet::new();
+            for name in members.into_keys() {
+                let Ok(member) = name.parse() else { continue };
+                let answer = self.clone().ask_for_consent(request.clone(), member);
+                asked.spawn(async move { (name, timeout(limit, answer).await) });
+            }
+            while let Some(Ok((name, answer))) = asked.join_next().await {
+                if let Ok(answer) = answer {
+                    answers.insert(name, answer);
+                }
+            }
+            answers
+        })
+    }
+
     fn poll<'a>(&'a self, members: Vec<&'a Member>) -> BoxFuture<'a, PeerPoll> {
         Box::pin(async move {
             let mut asked = JoinSet::new();

@@ -1,6 +1,7 @@
 //! Carries a decision out. There are no choices left to make here: what fails is seen by the next decision.
 
 use pgward_core::cluster::{Cluster, FailoverRequest, Revision};
+use pgward_core::decide::failsafe::Round;
 use pgward_core::decide::view::{ActionKind, DataDir, Finished, Lease, Outcome, Store as SeenStore, View};
 use pgward_core::decide::{Decision, DemoteMode, Effect, StartAs, follow};
 use pgward_core::mutant::{Mutant, leaves_out};
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 use tracing::{debug, error, info, warn};
 
 use super::{Cycle, Pass};
+use crate::consent::ConsentRequest;
 use crate::fence::{NotFenced, Protected};
 use crate::peers;
 use crate::server::{Postmaster, Seen, Server};
@@ -46,7 +48,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 }
             }
         }
-        if !matches!(decision.effects.as_slice(), [] | [Effect::PollPeers(_)]) {
+        if !decision.effects.is_empty() && !decision.only_asks() {
             self.last_problem = None;
         }
         if again { Pass::Again } else { Pass::Settled(decision.wake_at) }
@@ -68,12 +70,16 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let within = self.dynamic.timing.retry_timeout;
         match effect {
             Effect::Acquire => {
+                self.stand()?;
                 return match self.lease.acquire().await? {
                     true => Ok(Next::Again),
                     false => Err(Problem::Lost("the leader key was taken by another member first")),
                 };
             }
             Effect::Adopt => {
+                if !view.postgres.is_primary() {
+                    self.stand()?;
+                }
                 if !self.lease.adopt().await? {
                     return Err(Problem::Lost("the leader key is not ours"));
                 }
@@ -108,6 +114,19 @@ impl<S: Store, L: Server> Cycle<S, L> {
                     return Err(Problem::Lost("the store is not known any more"));
                 };
                 self.poll = Some(peers::poll(&*self.peers, cluster, &self.memory, members).await);
+            }
+            Effect::AskConsent { members, until } => {
+                let request = self.consent_request(view);
+                let known = self.memory.failsafe.members();
+                let asked = known.into_iter().filter(|(name, _)| members.contains(name)).collect();
+                let sent = self.host.boot_now();
+                let answers = self.peers.ask_consent(&request, asked, until.since(sent)).await;
+                self.round = Some(Round { sent, answers });
+            }
+            Effect::LiveOnConsent { sent } => self.lease.live_on_consent(*sent).await,
+            Effect::StoreFailsafe { members, seen } => {
+                let value = serde_json::to_string(members).unwrap_or_default();
+                self.write_as_leader(&Key::Failsafe, &value, Condition::Revision(*seen)).await?;
             }
             Effect::CancelAction => {
                 self.actions.cancel();
@@ -155,6 +174,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
         };
         match effect {
             Effect::Bootstrap => {
+                self.stand()?;
                 let bootstrap = work::Bootstrap {
                     store: self.store.clone(),
                     lease: self.lease.clone(),
@@ -206,6 +226,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 self.actions.start(ActionKind::Restart, |_| work::restart_standby(server, local, upstream));
             }
             Effect::Promote => {
+                self.stand()?;
                 let Some(postmaster) = local.get().postmaster else {
                     return Err(Problem::Lost("the postmaster has ended"));
                 };
@@ -260,6 +281,9 @@ impl<S: Store, L: Server> Cycle<S, L> {
             | Effect::StoreHistory(_)
             | Effect::ClearInitialize { .. }
             | Effect::PollPeers(_)
+            | Effect::AskConsent { .. }
+            | Effect::LiveOnConsent { .. }
+            | Effect::StoreFailsafe { .. }
             | Effect::CancelAction
             | Effect::ReloadUpstream { .. }
             | Effect::ResumeReplay
@@ -302,6 +326,28 @@ impl<S: Store, L: Server> Cycle<S, L> {
             peers: self.peers.clone(),
             view: Box::new(view.clone()),
             within: self.dynamic.timing.retry_timeout,
+        }
+    }
+
+    /// INV-S15: takes a step towards the leadership, unless a promise forbids it. From here on none is made.
+    fn stand(&self) -> Result<(), Problem> {
+        match self.promises.try_stand() {
+            true => Ok(()),
+            false => Err(Problem::Lost("this member has promised to wait for a primary without the store")),
+        }
+    }
+
+    /// What a primary without the store says about itself.
+    fn consent_request(&self, view: &View) -> ConsentRequest {
+        let slots = self.last_seen.as_ref().map(|seen| seen.details.slots.clone()).unwrap_or_default();
+        let own = view.postgres.position().map(|position| (view.me.slot_name(), position));
+        let slots = slots.into_iter().chain(own).map(|(slot, lsn)| (slot, lsn.0.into()));
+        ConsentRequest {
+            name: view.me.clone(),
+            conn_url: self.server.conn_url().to_owned(),
+            api_url: self.server.api_url().to_owned(),
+            slots: slots.collect(),
+            ttl: Some(view.settings.ttl),
         }
     }
 

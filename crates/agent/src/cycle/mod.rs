@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, KeyWarning, Revision};
 use pgward_core::config::{DynamicConfig, LocalConfig};
+use pgward_core::decide::failsafe::Round;
 use pgward_core::decide::peers::PeerPoll;
 use pgward_core::decide::view::{Finished, Lease, Store as SeenStore};
 use pgward_core::decide::{Decision, Effect, Memory, Reason, decide};
@@ -28,6 +29,7 @@ use tracing::{debug, error, info, warn};
 pub(crate) use namesake::Namesake;
 
 use crate::action::Actions;
+use crate::consent::Promises;
 use crate::fence::Fence;
 use crate::fencer::Lost;
 use crate::host::Host;
@@ -59,6 +61,8 @@ pub struct Cycle<S: Store, L: Server> {
     pub(crate) actions: Actions,
     pub(crate) finished: Vec<Finished>,
     pub(crate) poll: Option<PeerPoll>,
+    pub(crate) round: Option<Round>,
+    pub(crate) promises: Promises,
     pub(crate) node: watch::Sender<NodeView>,
     pub(crate) wake: Arc<Notify>,
     pub(crate) published: publish::Published,
@@ -209,6 +213,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
         self.recorder.note(&view, before, &decision, &self.memory);
         self.finished.clear();
         self.poll = None;
+        self.round = None;
         let repeats = !decision.effects.is_empty()
             && self.last_effects == decision.effects
             && self.last_reason.as_ref() == Some(&decision.reason);
@@ -242,7 +247,10 @@ impl<S: Store, L: Server> Cycle<S, L> {
     /// One line when the reason changes, not one for each cycle; nor for details that alternate, such as the member of
     /// etcd that does not answer.
     fn log(&mut self, decision: &Decision) {
-        let quiet = matches!(decision.effects.as_slice(), [] | [Effect::PollPeers(_)]);
+        if self.last_reason.as_ref().is_some_and(|last| last.is_continued_by(decision)) {
+            return debug!(effects = ?decision.effects, reason = %decision.reason, "decided");
+        }
+        let quiet = decision.effects.is_empty() || decision.only_asks();
         let kind = std::mem::discriminant(&decision.reason);
         if self.last_reason.as_ref().is_none_or(|last| std::mem::discriminant(last) != kind) {
             self.said.clear();

@@ -77,7 +77,8 @@ mod tests {
     #[test]
     fn the_lease_and_the_revision_tell_whose_a_key_with_our_name_is() {
         let held = Lease::Held { sent: BootInstant::default(), ttl: Duration::from_secs(30), epoch: Revision(5) };
-        let ours = LeaseState { id: Some(LeaseId(1)), key: held, revision: Some(Revision(6)), error: None };
+        let ours =
+            LeaseState { id: Some(LeaseId(1)), key: held, revision: Some(Revision(6)), consent: None, error: None };
         let key = |lease, revision| Leader {
             name: "a".parse().unwrap(),
             lease: LeaseId(lease),
@@ -93,7 +94,7 @@ mod tests {
         ] {
             assert_eq!((has_changed_hands(&key, &ours), is_foreign(&key, &ours)), (changed, foreign), "{name}");
         }
-        let nothing = LeaseState { id: Some(LeaseId(1)), key: Lease::None, revision: None, error: None };
+        let nothing = LeaseState { id: Some(LeaseId(1)), key: Lease::None, revision: None, consent: None, error: None };
         assert!(!has_changed_hands(&key(9, 7), &nothing), "nothing was proven that could be lost");
         assert!(is_foreign(&key(9, 7), &nothing));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pgward_core::cluster::{MemberRole, PostgresState};
+use pgward_core::decide::failsafe::{Failsafe, with_promised_leader};
 use pgward_core::decide::follow;
 use pgward_core::decide::view::{
     ActionKind, Finished, Outcome, OwnTags, Postgres, RecoveryDiff, Settings, Store as SeenStore, View,
@@ -17,8 +18,11 @@ use crate::server::{Look, Seen, Server};
 impl<S: Store, L: Server> Cycle<S, L> {
     /// Looks at everything once.
     pub(super) async fn observe(&mut self) -> (View, Seen<L::Postmaster>) {
+        let (now, lease_state) = (self.host.boot_now(), self.lease.now());
+        let failsafe =
+            Failsafe { consent: lease_state.consent, round: self.round.clone(), promise: self.promises.present() };
         let store = match &self.decided_on {
-            StoreView::Current { cluster, .. } => SeenStore::Current(cluster.clone()),
+            StoreView::Current { cluster, .. } => SeenStore::Current(with_promised_leader(cluster, &failsafe, now)),
             StoreView::Connecting { error } => {
                 SeenStore::Lost { error: error.clone().unwrap_or_else(|| "not connected yet".to_owned()) }
             }
@@ -42,7 +46,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let seen = self.server.look(&self.local, &look).await;
         self.settle(&seen, busy.is_none());
         let local = self.local.get();
-        let lease = self.lease.now().key;
+        let lease = lease_state.key;
         self.decided_lease = lease.clone();
         let mut view = View {
             now: self.host.boot_now(),
@@ -69,12 +73,35 @@ impl<S: Store, L: Server> Cycle<S, L> {
             finished: self.finished.clone(),
             request: self.requests.asked(),
             poll: self.poll.clone(),
+            failsafe,
         };
         if view.postgres.facts.as_ref().is_some_and(|facts| facts.in_recovery) {
             view.postgres.lacks_slots = self.lacking_slots(&view, &seen);
         }
+        self.note_for_promises(&view);
         self.local.update(|local| local.managed |= seen.alive);
         (view, seen)
+    }
+
+    /// Whoever leads, or is about to, gives nobody its consent; nor does a member that sees somebody else lead.
+    fn note_for_promises(&self, view: &View) {
+        let is_rising = view.action.as_ref().is_some_and(|action| match action.kind {
+            ActionKind::Bootstrap | ActionKind::Promote => true,
+            ActionKind::Start | ActionKind::Restart => view.postgres.role == MemberRole::Primary,
+            ActionKind::Clone
+            | ActionKind::Demote
+            | ActionKind::Stop
+            | ActionKind::CrashRecovery
+            | ActionKind::CheckDivergence
+            | ActionKind::Rewind
+            | ActionKind::ChangeUpstream
+            | ActionKind::CopySlots
+            | ActionKind::Checkpoint => false,
+        });
+        let leads = view.postgres.is_primary() || view.lease.is_exclusive(view.now) || is_rising;
+        let led_by = self.decided_on.current().and_then(|cluster| cluster.leader.as_ref());
+        let led_by = led_by.map(|leader| leader.name.clone()).filter(|leader| *leader != view.me);
+        self.promises.note(view.settings.failsafe_mode, view.settings.ttl, leads, led_by);
     }
 
     /// Brings the remembered state in line with what was seen. While an action works on the server, the state is the

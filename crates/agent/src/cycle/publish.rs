@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Status};
+use pgward_core::decide::failsafe::Consent;
 use pgward_core::decide::memory::CheckpointState;
 use pgward_core::decide::slots::{LogicalSlot, SlotPolicy};
 use pgward_core::decide::view::{ActionKind, DataDir, Lease, Store as SeenStore, View};
@@ -199,7 +200,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             StoreView::Connecting { .. } | StoreView::Lost { .. } => (None, None),
         };
         let lease_until = match &view.lease {
-            Lease::Held { sent, ttl, .. } => Some(lease_end(*sent, *ttl)),
+            Lease::Held { sent, ttl, .. } => Some(lease_end(*sent, *ttl)).max(view.failsafe.consent.map(Consent::end)),
             Lease::None | Lease::NotOurs { .. } => None,
         };
         let pending_restart = self.server.pending_restart();
@@ -231,6 +232,8 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 })
                 .collect(),
             scheduled_restart: self.requests.scheduled().map(|restart| restart.published.clone()),
+            failsafe_active: view.failsafe.consent.is_some_and(|consent| view.now < consent.end())
+                || view.failsafe.promise_at(view.now).is_some(),
             failsafe_mode: dynamic.failsafe_mode,
             failsafe: failsafe
                 .map(|members| members.into_iter().map(|(name, url)| (name, url.into())).collect())

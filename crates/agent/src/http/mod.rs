@@ -5,6 +5,7 @@
 //! or not at all.
 
 mod auth;
+mod consent;
 mod error;
 mod peer;
 mod tls;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 
 use auth::basic_auth_header;
 pub(crate) use auth::basic_auth_matches;
+pub use consent::ask_consent;
 pub use error::{HttpError, TlsError};
 pub use peer::{PEER_TIMEOUT, parse_status, poll_peers};
 pub use tls::{ClientTls, ServerVerification};

@@ -334,3 +334,25 @@ async fn a_claim_is_not_carried_over_to_another_lease() {
     bench.pass(EVERY * 3).await;
     assert_eq!(bench.notes.take(), [], "its deadline is that of the lease it was made under");
 }
+
+/// FS-10.
+#[tokio::test(start_paused = true)]
+async fn the_consent_of_the_others_counts_until_the_store_confirms_the_lease_again() {
+    let bench = Bench::leading().await;
+    let before = bench.lease.now();
+    bench.store.set_fault(MemoryFault::Unreachable);
+    let sent = before.key.demote_at().unwrap();
+    bench.lease.live_on_consent(sent).await;
+    let consent = Consent { sent, ttl: TTL };
+    assert_eq!(bench.notes.take(), [Note::Armed(Protected::BeforeStart, fence_deadline(sent, TTL))]);
+    assert_eq!((bench.lease.now().consent, bench.lease.now().key), (Some(consent), before.key));
+    bench.lease.live_on_consent(BootInstant(sent.0 - Duration::from_secs(20))).await;
+    assert_eq!(bench.notes.take(), [], "an older consent moves nothing back");
+    bench.store.set_fault(MemoryFault::None);
+    bench.pass(EVERY).await;
+    assert_eq!(bench.lease.now().consent, None, "the lease counts again");
+    bench.lease.forget().await;
+    bench.pass(EVERY).await;
+    bench.lease.live_on_consent(sent).await;
+    assert_eq!(bench.lease.now().consent, None, "without the lease there is nothing to go on under");
+}

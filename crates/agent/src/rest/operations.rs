@@ -8,6 +8,7 @@ use pgward_core::decide::peers::PeerPoll;
 use pgward_store::{Condition, Key, StoreError};
 
 use super::view::ServerFacts;
+use crate::consent::{ConsentReply, ConsentRequest};
 use crate::orders::Orders;
 use crate::ring::Recorder;
 
@@ -33,6 +34,9 @@ pub trait Operations: Send + Sync + 'static {
     /// Asks PostgreSQL anew. Other members compare their positions with the answer, so it must not be of the last
     /// cycle. `None` when PostgreSQL does not answer.
     fn fresh_facts(&self) -> OperationFuture<'_, Option<ServerFacts>>;
+
+    /// A primary without the store asks this member to wait (FS-5).
+    fn consent<'a>(&'a self, request: &'a ConsentRequest) -> OperationFuture<'a, ConsentReply>;
 
     /// The last decisions. An empty memory where nothing is recorded.
     fn recorder(&self) -> Recorder {

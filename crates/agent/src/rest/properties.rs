@@ -23,6 +23,7 @@ use super::route::Router;
 use super::schedule::Schedule;
 use super::server::RestConfig;
 use super::view::{NodeView, ReplicationState, ServerFacts, WalPosition};
+use crate::consent::{ConsentReply, ConsentRequest};
 
 /// A query string: what was sent is what is found, the first of each name, and sizes are numbers.
 pub fn query(text: &str) {
@@ -211,6 +212,10 @@ impl Operations for Agent {
 
     fn fresh_facts(&self) -> OperationFuture<'_, Option<ServerFacts>> {
         Box::pin(async { Some(facts()) })
+    }
+
+    fn consent<'a>(&'a self, _request: &'a ConsentRequest) -> OperationFuture<'a, ConsentReply> {
+        Box::pin(async { ConsentReply::Accepted })
     }
 
     fn wake(&self) {}

@@ -6,6 +6,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use pgward_core::config::ServerTokens;
 use pgward_core::json;
+use pgward_core::wal::Lsn;
 use serde::Serialize;
 
 /// The `Server` header.
@@ -25,6 +26,8 @@ pub(super) enum Reply {
     StatusOnly(StatusCode),
     /// A document or a short text.
     Body { status: StatusCode, content_type: &'static str, body: Bytes, challenge: bool },
+    /// Yes to a primary without the store, and how far this member is (FS-5).
+    Accepted(Option<Lsn>),
     /// A page for people: the request could not be handled.
     Error(ErrorPage),
 }
@@ -100,6 +103,14 @@ impl Reply {
                 }
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
                 headers.extend(extra.iter().map(|(name, value)| (name.clone(), value.clone())));
+                response
+            }
+            Reply::Accepted(position) => {
+                let text = Reply::text(StatusCode::OK, "Accepted");
+                let mut response = text.into_response(server, extra);
+                if let Some(lsn) = position {
+                    response.headers_mut().insert("lsn", HeaderValue::from(lsn.0));
+                }
                 response
             }
             Reply::Error(page) => {

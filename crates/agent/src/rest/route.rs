@@ -10,6 +10,7 @@ use hyper::body::Body;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, Response, StatusCode};
 use pgward_core::cluster::Cluster;
+use pgward_core::wal::Lsn;
 use pgward_store::boot_now;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -30,6 +31,7 @@ use super::server::RestConfig;
 use super::status::status_document;
 use super::switchover::{self, Action, store_unreachable};
 use super::view::{NodeView, WalPosition};
+use crate::consent::{ConsentReply, ConsentRequest};
 use crate::ring::Recorder;
 
 /// The longest body of a request that is read.
@@ -201,6 +203,14 @@ impl Router {
         }
     }
 
+    /// How far the server was when it was asked last (FS-5).
+    fn position(&self) -> Option<Lsn> {
+        match &self.node.borrow().current_server()?.wal {
+            WalPosition::Primary { location } => Some(*location),
+            WalPosition::Replica { received, replayed, .. } => Some(*received.max(replayed)),
+        }
+    }
+
     /// A primary without a store asks whether it may go on (FS-5).
     async fn failsafe<B>(&self, request: Request<B>) -> Reply
     where
@@ -210,13 +220,17 @@ impl Router {
         if !self.node.borrow().failsafe_mode {
             return Reply::error(StatusCode::BAD_GATEWAY);
         }
-        if let Err(reply) = read_object(request).await {
-            return reply;
-        }
-        let node = self.node.borrow();
-        match node.current_server().map(|server| &server.wal) {
-            Some(WalPosition::Primary { .. }) => Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "Running as a leader"),
-            Some(WalPosition::Replica { .. }) | None => Reply::error(StatusCode::NOT_IMPLEMENTED),
+        let body = match read_object(request).await {
+            Ok(body) => body,
+            Err(reply) => return reply,
+        };
+        let Some(request) = ConsentRequest::from_object(&body) else {
+            return Reply::error(StatusCode::BAD_REQUEST);
+        };
+        match self.operations.consent(&request).await {
+            ConsentReply::ModeOff => Reply::error(StatusCode::BAD_GATEWAY),
+            ConsentReply::Refused(why) => Reply::text(StatusCode::INTERNAL_SERVER_ERROR, why),
+            ConsentReply::Accepted => Reply::Accepted(self.position()),
         }
     }
 }

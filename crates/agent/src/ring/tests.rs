@@ -84,6 +84,7 @@ fn view(leader: &str, second: u64) -> View {
         finished: vec![Finished { kind: ActionKind::CrashRecovery, outcome: failed }],
         request: None,
         poll: None,
+        failsafe: Default::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::support::{Agent, golden, loopback, protected, run};
+use super::support::{Agent, golden, loopback, node_at, protected, run};
 
 #[tokio::test]
 async fn documents_come_with_type_length_and_server() {
@@ -124,6 +124,33 @@ async fn what_is_not_supported_says_so() {
     }
     let answer = running.ask("POST", "/failsafe", Some(json!({"name": "pg1"}))).await;
     assert_eq!((answer.status, answer.text()), (502, golden("error-502.html")));
+}
+
+#[tokio::test]
+async fn a_primary_without_the_store_gets_a_promise_or_a_reason() {
+    let on = |name: &str| {
+        let mut node = node_at("failsafe-enabled", name);
+        node.failsafe_mode = true;
+        Agent::with(node)
+    };
+    let body = json!({"name": "pg3", "conn_url": "postgres://127.0.0.1:25433/postgres",
+        "api_url": "http://127.0.0.1:28003/patroni", "slots": {"pg3": 7}});
+    let replica = on("pg1");
+    let running = run(&replica, protected()).await;
+    let answer = running.ask("POST", "/failsafe", Some(body.clone())).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "Accepted"));
+    let server = replica.node.borrow().server.clone().unwrap();
+    let WalPosition::Replica { received, .. } = server.wal else { panic!("{server:?}") };
+    assert_eq!(answer.headers["lsn"], received.0.to_string());
+    assert_eq!(replica.promises.present().map(|promise| promise.leader.to_string()), Some("pg3".to_owned()));
+    assert_eq!(running.ask("POST", "/failsafe", Some(json!({"slots": {}}))).await.status, 400);
+    assert_eq!(running.ask("POST", "/failsafe", Some(json!({}))).await.status, 400);
+
+    let leader = run(&on("pg3"), protected()).await;
+    let answer = leader.ask("POST", "/failsafe", Some(body)).await;
+    assert_eq!((answer.status, answer.text().as_str()), (500, "Running as a leader"));
+    let map = leader.ask("GET", "/failsafe", None).await;
+    assert!(map.status == 200 && map.text().contains("\"pg1\": \"http://127.0.0.1:28001/patroni\""), "{}", map.text());
 }
 
 #[tokio::test]

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pgward_agent::consent::{ConsentReply, ConsentRequest, PromiseFile, Promises};
+use pgward_agent::host::{BoxFuture, System};
 use pgward_agent::http::{ClientTls, HttpClient, Response};
 use pgward_agent::orders::Orders;
 use pgward_agent::rest::view::{NodeView, PendingRestart, ReplicationState, ServerFacts, WalPosition, Walsender};
 use pgward_agent::rest::{Modes, OperationFuture, Operations, RestConfig, RestServer};
 use pgward_core::cluster::{Cluster, LeaseId, Member, MemberRole, PostgresState, RawKey, Revision};
 use pgward_core::config::{BasicAuth, ListenAddress, Secret};
+use pgward_core::decide::failsafe::Promise;
 use pgward_core::decide::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use pgward_core::time::BootInstant;
 use pgward_core::wal::{Lsn, Timeline};
@@ -147,6 +150,21 @@ pub(crate) struct Agent {
     pub(crate) conflict: Mutex<bool>,
     /// Where requests of operators go; by default to nobody.
     pub(crate) orders: Mutex<Orders>,
+    /// What it promises to a primary without the store.
+    pub(crate) promises: Promises,
+}
+
+/// Keeps promises nowhere.
+struct Nowhere;
+
+impl PromiseFile for Nowhere {
+    fn read(&self) -> Option<Promise> {
+        None
+    }
+
+    fn keep(&self, _promise: Promise) -> BoxFuture<'_, std::io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 impl Agent {
@@ -157,7 +175,11 @@ impl Agent {
     pub(crate) fn with(node: NodeView) -> Arc<Agent> {
         let cluster = node.cluster.as_deref().cloned();
         let reachable = cluster.iter().flat_map(|cluster| cluster.members.keys().map(ToString::to_string)).collect();
+        let leads = node.role == MemberRole::Primary;
+        let promises =
+            Promises::new(Arc::new(Nowhere), Arc::new(System), node.failsafe_mode, Duration::from_secs(30), leads);
         Arc::new(Agent {
+            promises,
             node: watch::Sender::new(node),
             store: Mutex::new(cluster),
             written: Mutex::default(),
@@ -215,6 +237,10 @@ impl Operations for Agent {
             }
             Ok(cluster.revision)
         })
+    }
+
+    fn consent<'a>(&'a self, request: &'a ConsentRequest) -> OperationFuture<'a, ConsentReply> {
+        Box::pin(self.promises.answer(request))
     }
 
     fn poll_peers<'a>(&'a self, members: Vec<&'a Member>) -> OperationFuture<'a, PeerPoll> {

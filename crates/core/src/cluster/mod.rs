@@ -136,6 +136,9 @@ pub struct Cluster {
     pub history: Option<Versioned<History>>,
     /// `failsafe`: member name to REST URL.
     pub failsafe: Option<BTreeMap<String, String>>,
+    /// The revision that changed `failsafe` last, readable or not; zero: there is none.
+    #[serde(default)]
+    pub failsafe_revision: Revision,
     /// Keys of our own, below `x/`, by the rest of their name; Patroni ignores them.
     pub own: BTreeMap<String, Versioned<String>>,
     /// Keys that could not be understood.
@@ -186,10 +189,13 @@ impl Cluster {
                     cluster.history = history.map(|value| Versioned { value, revision: key.mod_revision });
                     cluster.warn_if("history", problem);
                 }
-                "failsafe" => match serde_json::from_str(text) {
-                    Ok(map) => cluster.failsafe = Some(map),
-                    Err(_) => cluster.warn("failsafe", "is not a JSON object of texts and counts as absent"),
-                },
+                "failsafe" => {
+                    cluster.failsafe_revision = key.mod_revision;
+                    match serde_json::from_str(text) {
+                        Ok(map) => cluster.failsafe = Some(map),
+                        Err(_) => cluster.warn("failsafe", "is not a JSON object of texts and counts as absent"),
+                    }
+                }
                 other => {
                     if let Some(name) = other.strip_prefix("members/") {
                         cluster.add_member(name, text, &key);
@@ -256,6 +262,7 @@ impl Cluster {
                 self.initialize_revision = key.mod_revision;
             }
             "config" => self.config_revision = key.mod_revision,
+            "failsafe" => self.failsafe_revision = key.mod_revision,
             other => {
                 if let Some(name) = other.strip_prefix("members/") {
                     self.add_member(name, "", key);

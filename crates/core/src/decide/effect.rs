@@ -48,6 +48,25 @@ pub enum Effect {
     },
     /// Ask these members for their status, then decide again with the answers.
     PollPeers(BTreeSet<MemberName>),
+    /// Ask these members to wait for this primary, then decide again with their answers (FS-4). It ends before `until`.
+    AskConsent {
+        /// By the names in the failsafe map.
+        members: BTreeSet<String>,
+        /// When the primary would have to stop.
+        until: BootInstant,
+    },
+    /// All others agreed in a round that began at `sent`: what a renewal of the lease allows, this allows, too (DCSF-4).
+    LiveOnConsent {
+        /// Just before the round began.
+        sent: BootInstant,
+    },
+    /// Write `failsafe` (FS-1), if it still has this revision.
+    StoreFailsafe {
+        /// Names and URLs.
+        members: BTreeMap<String, String>,
+        /// The revision of the present value; zero: there is none.
+        seen: Revision,
+    },
     /// *Action.* Win `initialize`, create a cluster, and take the leader key (BOO-1…11).
     Bootstrap,
     /// *Action.* Copy a member (BOO-5).
@@ -122,7 +141,9 @@ impl Effect {
     /// True for effects that only the holder of the lease may carry out: the agent looks at the lease once more.
     pub fn needs_lease(&self) -> bool {
         match self {
-            Effect::Promote | Effect::StoreHistory(_) | Effect::StoreConfig { .. } => true,
+            Effect::Promote | Effect::StoreHistory(_) | Effect::StoreConfig { .. } | Effect::StoreFailsafe { .. } => {
+                true
+            }
             Effect::Start(StartAs::Primary) | Effect::Restart(StartAs::Primary) => true,
             Effect::Start(StartAs::Standby { .. })
             | Effect::Restart(StartAs::Standby { .. })
@@ -133,6 +154,8 @@ impl Effect {
             | Effect::RewriteFailover { .. }
             | Effect::ClearInitialize { .. }
             | Effect::PollPeers(_)
+            | Effect::AskConsent { .. }
+            | Effect::LiveOnConsent { .. }
             | Effect::Bootstrap
             | Effect::Clone { .. }
             | Effect::Demote { .. }
@@ -200,6 +223,13 @@ pub struct Decision {
 }
 
 impl Reason {
+    /// True when `decision` only goes on with what this reason has told: a primary without the store asks the others every
+    /// few seconds.
+    pub fn is_continued_by(&self, decision: &Decision) -> bool {
+        let has_asked = matches!(self, Reason::LivesOnConsent { .. } | Reason::ConsentMissing { .. });
+        has_asked && (decision.reason == *self || decision.reason == Reason::AsksForConsent)
+    }
+
     /// A decision to do nothing for this reason.
     pub fn alone(self) -> Decision {
         self.with([])
@@ -217,6 +247,11 @@ impl Reason {
 }
 
 impl Decision {
+    /// True when other members are asked, and nothing else is done: the decision follows with their answers.
+    pub fn only_asks(&self) -> bool {
+        matches!(self.effects.as_slice(), [Effect::PollPeers(_) | Effect::AskConsent { .. }])
+    }
+
     /// The same, looking again at `instant` at the latest.
     pub fn and_wake_at(mut self, instant: Option<BootInstant>) -> Decision {
         self.wake_at = match (self.wake_at, instant) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::cluster::{Cluster, LeaseId};
 
 use super::effect::{Decision, DemoteMode, Effect};
+use super::failsafe;
 use super::follow;
 use super::manual;
 use super::memory::{CheckpointState, Memory};
@@ -65,9 +66,12 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
 
 /// QRK-14: a primary that could not renew its lease in time steps down; so does one that could not prove any lease for as
 /// long as one request to the store may take (UNL-6).
-pub(super) fn time_is_up(view: &View, memory: &Memory) -> Option<Decision> {
+pub(super) fn time_is_up(view: &View, memory: &mut Memory) -> Option<Decision> {
     if view.settings.paused || !view.postgres.is_primary() {
         return None;
+    }
+    if let Some(decision) = failsafe::decide(view, memory) {
+        return Some(decision); // DCSF-6
     }
     if matches!(view.lease, Lease::Held { .. }) && !view.lease.is_safe(view.now) {
         return Some(renewals_fail(view));
@@ -101,7 +105,7 @@ pub(super) fn refuses_by_hand(view: &View, cluster: &Cluster, memory: &Memory) -
     if view.tags.nofailover {
         return gives_up("it is tagged nofailover".to_owned()); // INV-S24
     }
-    match race::stand(view, cluster, memory, &race::everybody(cluster, memory), LagCheck::On) {
+    match race::stand(view, cluster, memory, &race::everybody(view, cluster, memory), LagCheck::On) {
         Standing::Yes(_) => None,
         Standing::Ask(members) => Some(Reason::AsksBeforeProof.with([Effect::PollPeers(members)])),
         Standing::No(reason) => gives_up(reason.to_string()),

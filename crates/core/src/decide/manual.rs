@@ -134,7 +134,7 @@ fn without_candidate(view: &View, cluster: &Cluster, memory: &Memory, request: &
 /// MAN-N4: a candidate that has not taken the key in time cannot, whatever it answers: the store may be out of its reach.
 /// From then on it counts only where it has more WAL than this member.
 fn rivals(view: &View, cluster: &Cluster, memory: &Memory) -> BTreeSet<MemberName> {
-    let mut members = everybody(cluster, memory);
+    let mut members = everybody(view, cluster, memory);
     let candidate = request(cluster).and_then(|request| request.candidate.as_ref());
     if let (Some(candidate), true, Some(poll)) = (candidate, has_waited(view, memory, 1), &view.poll)
         && let Some(PeerAnswer::Status(status)) = poll.answers.get(candidate)
@@ -160,7 +160,7 @@ pub(super) fn patience_ends(view: &View, memory: &Memory) -> Option<BootInstant>
 
 /// Everybody at once, so that one round of questions answers whatever is asked next.
 fn ask_all(view: &View, cluster: &Cluster, memory: &Memory) -> BTreeSet<MemberName> {
-    let mut members = everybody(cluster, memory);
+    let mut members = everybody(view, cluster, memory);
     members.remove(&view.me);
     members
 }

@@ -8,6 +8,7 @@ use crate::names::MemberName;
 use crate::time::BootInstant;
 use crate::wal::{Lsn, Timeline};
 
+use super::failsafe::KnownMap;
 use super::is_owner;
 use super::rewind::{Divergence, DivergenceFacts, LocalRole, Remedy, judge};
 use super::view::{ActionKind, Finished, Outcome, Store, View};
@@ -76,6 +77,8 @@ pub struct Memory {
     pub request_done: Option<Revision>,
     /// The request that is left to others to fulfil, and since when nobody has held the key while it was there.
     pub yields: Option<(Revision, BootInstant)>,
+    /// The failsafe map, for when the store is silent (MEM-3).
+    pub failsafe: KnownMap,
     /// A bootstrap failed: its remains were moved aside and the agent has to end (BOO-8).
     pub bootstrap_failed: Option<String>,
 }
@@ -156,6 +159,7 @@ impl Memory {
             self.absorb_finished(view, finished);
         }
         if let Store::Current(cluster) = &view.store {
+            self.failsafe.absorb(cluster);
             if !cluster.is_unlocked() {
                 self.backoff = None; // CYC-3
                 self.yields = None;
@@ -163,7 +167,9 @@ impl Memory {
             if !cluster.is_unlocked() || self.last_led.is_none() {
                 self.last_led = Some(Arc::clone(cluster)); // MEM-2
             }
-            let unproven = view.postgres.is_primary() && !view.settings.paused && !is_owner(view, cluster);
+            let has_consent = view.failsafe.consent.is_some_and(|consent| view.now < consent.end());
+            let proven = is_owner(view, cluster) || has_consent;
+            let unproven = view.postgres.is_primary() && !view.settings.paused && !proven;
             // A cluster that is being created is nobody else's yet.
             let creates = view.action.as_ref().is_some_and(|action| action.kind == ActionKind::Bootstrap);
             self.unproven_since = (unproven && !creates).then(|| self.unproven_since.unwrap_or(view.now));

@@ -12,6 +12,7 @@
 //! - nothing is wiped that an operator has not allowed to wipe.
 
 pub mod effect;
+pub mod failsafe;
 pub mod follow;
 pub mod memory;
 pub mod peers;
@@ -59,7 +60,11 @@ pub fn decide(view: &View, memory: &Memory) -> (Decision, Memory) {
         Lease::None | Lease::NotOurs { .. } => None,
     };
     // Whatever was decided, look again when the lease runs out (CYC-22, QRK-14): a promotion may be under way.
-    let deadlines = [view.lease.demote_at(), next.unproven_since.map(|since| since + view.settings.retry_timeout)];
+    let deadlines = [
+        view.demote_at(),
+        next.unproven_since.map(|since| since + view.settings.retry_timeout),
+        failsafe::wake_at(view, &next),
+    ];
     for deadline in deadlines.into_iter().flatten().filter(|deadline| *deadline > view.now) {
         decision = decision.and_wake_at(Some(deadline));
     }
@@ -70,7 +75,7 @@ pub fn decide(view: &View, memory: &Memory) -> (Decision, Memory) {
 /// The order of the cycle: the first situation that applies decides.
 fn situation(view: &View, memory: &mut Memory) -> Decision {
     let Store::Current(cluster) = &view.store else {
-        return store_lost::decide(view); // CYC-1, CYC-20
+        return store_lost::decide(view, memory); // CYC-1, CYC-20
     };
     assert!(cluster.warnings.is_empty() || !leaves_out(Mutant::PanicOnGarbage), "garbage in the store");
     if let Some(error) = &memory.bootstrap_failed {
@@ -124,12 +129,15 @@ fn in_order(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     if !view.postgres.alive {
         return recover::decide(view, cluster, memory); // CYC-15
     }
+    if let Some(decision) = failsafe::keeps_promise(view, cluster) {
+        return decision; // FS-7
+    }
     if is_owner(view, cluster) || cluster.is_led_by(&view.me) {
         leader::decide(view, cluster, memory) // CYC-17
     } else if cluster.is_unlocked() {
         race::decide(view, cluster, memory) // CYC-16
     } else {
-        follow::decide(view, cluster, memory) // CYC-17
+        failsafe::in_its_place(view, cluster, follow::decide(view, cluster, memory)) // CYC-17, CYC-2
     }
 }
 

@@ -1,5 +1,6 @@
 //! What other members answered, and whether one of them could take over (PEER-1…5, FP-1…7).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::{Cluster, FailoverRequest, Member};
@@ -79,10 +80,16 @@ pub(super) fn answers<'v>(
 }
 
 /// The record by which a member can be asked: its present one, or the one it had when there last was a leader, where the
-/// present one is gone or garbled (INV-S20).
-pub fn reachable_as<'c>(cluster: &'c Cluster, memory: &'c Memory, name: &MemberName) -> Option<&'c Member> {
+/// present one is gone or garbled (INV-S20); or the failsafe map alone tells where it is (FS-8).
+pub fn reachable_as<'c>(cluster: &'c Cluster, memory: &'c Memory, name: &MemberName) -> Option<Cow<'c, Member>> {
     let before = memory.last_led.as_ref().and_then(|last| last.members.get(name));
-    cluster.members.get(name).into_iter().chain(before).find(|member| member.api_url().is_some())
+    let known = cluster.members.get(name).into_iter().chain(before).find(|member| member.api_url().is_some());
+    let in_map = || {
+        let api_url = cluster.failsafe.as_ref()?.get(name.as_str())?;
+        let record = serde_json::json!({"api_url": api_url}).to_string();
+        Some(Cow::Owned(Member::parse(name.clone(), &record).0))
+    };
+    known.map(Cow::Borrowed).or_else(in_map)
 }
 
 /// How far a candidate has to be for a leader to give up the lock.

@@ -6,6 +6,7 @@ use crate::cluster::{Cluster, History, MemberRole};
 use crate::mutant::{Mutant, leaves_out};
 
 use super::effect::{Decision, DemoteMode, Effect};
+use super::failsafe;
 use super::memory::Memory;
 use super::peers::{Asked, Bound, Candidates, failover_possible, sync_is_active};
 use super::reason::Reason;
@@ -30,7 +31,7 @@ pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> De
     if in_recovery == Some(false) {
         return match history_to_write(view, cluster) {
             Some(history) => Reason::WritesHistory.with([Effect::StoreHistory(history)]), // PRO-4, PRO-11
-            None => Reason::Leads.alone(),
+            None => failsafe::write_map(view, cluster, memory).unwrap_or_else(|| Reason::Leads.alone()),
         };
     }
     let promoting = view.action.as_ref().is_some_and(|action| action.kind == super::view::ActionKind::Promote);

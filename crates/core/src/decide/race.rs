@@ -179,7 +179,7 @@ fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
     {
         return Standing::No(Reason::NotInFailsafeMap); // HLT-11
     }
-    stand(view, cluster, memory, &everybody(cluster, memory), LagCheck::On) // HLT-13
+    stand(view, cluster, memory, &everybody(view, cluster, memory), LagCheck::On) // HLT-13
 }
 
 /// HLT-4, HLT-5 with QRK-2: a running primary may not trust that nothing happened while it did not hold the key.
@@ -202,7 +202,7 @@ fn primary_without_key(view: &View, cluster: &Cluster, memory: &Memory) -> Stand
     if sync_is_active(view, cluster) {
         return Standing::No(Reason::NoRaceInSyncMode);
     }
-    let others = askable(view, cluster, memory, &everybody(cluster, memory));
+    let others = askable(view, cluster, memory, &everybody(view, cluster, memory));
     match peers::answers(view, &others) {
         Asked::Ask(members) => Standing::Ask(members),
         Asked::Known(answers) => {
@@ -299,14 +299,16 @@ pub(super) fn is_ahead(view: &View, status: &PeerStatus) -> bool {
 }
 
 /// HLT-13: everybody who was a member when there last was a leader, is one now, or is in the failsafe map.
-pub(super) fn everybody(cluster: &Cluster, memory: &Memory) -> BTreeSet<MemberName> {
+pub(super) fn everybody(view: &View, cluster: &Cluster, memory: &Memory) -> BTreeSet<MemberName> {
     let before = memory.last_led.iter().flat_map(|last| last.members.keys());
-    before.chain(cluster.members.keys()).cloned().collect()
+    let map = cluster.failsafe.iter().filter(|_| view.settings.failsafe_mode).flat_map(|map| map.keys());
+    let in_map = map.filter_map(|name| name.parse().ok()); // FS-8
+    before.chain(cluster.members.keys()).cloned().chain(in_map).collect()
 }
 
 /// RACE-5 alone: a member that says it is primary, whatever its tags.
 pub(super) fn living_primary(view: &View, cluster: &Cluster, memory: &Memory) -> Asked<Option<MemberName>> {
-    let others = askable(view, cluster, memory, &everybody(cluster, memory));
+    let others = askable(view, cluster, memory, &everybody(view, cluster, memory));
     match peers::answers(view, &others) {
         Asked::Ask(members) => Asked::Ask(members),
         Asked::Known(answers) => {

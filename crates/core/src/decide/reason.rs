@@ -70,6 +70,16 @@ reasons! {
     StoreSilentDemoting { error: String } ["DCSF-7"] "the store does not answer ({error}); stepping down is under way";
     /// A primary could not prove any lease.
     NothingProven ["QRK-14", "UNL-6", "INV-S2"] "PostgreSQL is primary and the leader key could neither be proven nor taken for retry_timeout";
+    /// The others are asked.
+    AsksForConsent ["FS-4", "BEY-9"] "the store does not confirm the leader lease: asks all other members whether they wait for this primary";
+    /// Somebody does not agree, or does not answer.
+    ConsentMissing { missing: String } ["FS-4", "DCSF-5"] "the store does not confirm the leader lease, and not all other members agree to wait: {missing}";
+    /// Everybody agreed to wait for a primary without the store.
+    LivesOnConsent { others: usize } ["DCSF-4", "FS-4", "FS-12"] "the store does not confirm the leader lease; all other members ({others}) have agreed to wait for this primary";
+    /// Agreed to wait.
+    KeepsPromise { leader: MemberName } ["FS-7", "CYC-2", "INV-S15"] "nobody holds the leader key, but this member has promised {leader} to wait for it";
+    /// The map is brought up to date.
+    WritesFailsafe ["FS-1", "DCS-10"] "leads; writes down who has to agree when the store is away";
     /// Renewals fail although reads work.
     RenewalsFail ["DCSF-6", "TIM-4"] "the leader lease could not be renewed and is running out";
 

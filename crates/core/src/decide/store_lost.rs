@@ -1,11 +1,13 @@
 //! The store does not answer (section 6.1). "Unknown" is not "no": the lease decides, by our own clock.
 
 use super::effect::{Decision, DemoteMode, Effect};
+use super::failsafe;
+use super::memory::Memory;
 use super::reason::Reason;
 use super::view::{ActionKind, Store, View};
 
-/// DCSF-1…7 without failsafe mode.
-pub(super) fn decide(view: &View) -> Decision {
+/// DCSF-1…7.
+pub(super) fn decide(view: &View, memory: &mut Memory) -> Decision {
     let error = match &view.store {
         Store::Lost { error } => error.clone(),
         Store::Current(_) => String::new(),
@@ -31,7 +33,10 @@ pub(super) fn decide(view: &View) -> Decision {
     if !becomes_primary(view) {
         return Reason::StoreSilentReplica { error }.alone();
     }
-    match view.lease.demote_at() {
+    if let Some(decision) = failsafe::decide(view, memory) {
+        return decision; // DCSF-4
+    }
+    match view.demote_at() {
         Some(deadline) if view.now < deadline => Reason::StoreSilentLeaseGood { error }.wake_at(deadline),
         Some(_) | None => Reason::StoreSilentDemote { error }.with([demote()]),
     }

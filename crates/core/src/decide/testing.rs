@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::failsafe::Failsafe;
 use super::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use super::rewind::ControlState;
 use super::view::{
@@ -158,6 +159,7 @@ pub(crate) fn replica(cluster: Cluster) -> View {
         finished: Vec::new(),
         request: None,
         poll: None,
+        failsafe: Failsafe::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::names::MemberName;
 use crate::time::{BootInstant, WallTime, demote_deadline, lease_end};
 use crate::wal::{Lsn, Timeline};
 
+use super::failsafe::{Consent, Failsafe};
 use super::operator::Request;
 use super::peers::PeerPoll;
 use super::rewind::{ControlState, DivergenceFacts};
@@ -49,6 +50,19 @@ pub struct View {
     pub request: Option<Request>,
     /// Answers of other members, when the last decision asked for them.
     pub poll: Option<PeerPoll>,
+    /// Who agreed to what while the store is away.
+    #[serde(default)]
+    pub failsafe: Failsafe,
+}
+
+impl View {
+    /// When a primary that neither the store nor the other members confirm any more has to begin to stop: by the lease, or
+    /// by the consent that came after it (DCSF-4).
+    pub fn demote_at(&self) -> Option<BootInstant> {
+        let by_lease = self.lease.demote_at()?;
+        let by_consent = self.failsafe.consent.map(Consent::demote_at);
+        Some(by_consent.map_or(by_lease, |by_consent| by_consent.max(by_lease)))
+    }
 }
 
 /// Tags of this member that decisions depend on.
@@ -87,7 +101,7 @@ pub struct Settings {
     pub synchronous: bool,
     /// This is a standby cluster, where nobody may ever be writable (INV-S25).
     pub standby_cluster: bool,
-    /// Members in the failsafe map when failsafe mode is on (FS-8). Empty when it is off.
+    /// A primary without the store may go on while all others agree (FS-1).
     pub failsafe_mode: bool,
     /// `use_pg_rewind`.
     pub use_pg_rewind: bool,

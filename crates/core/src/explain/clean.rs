@@ -60,7 +60,7 @@ pub fn cluster(cluster: &Cluster) -> Cluster {
         failsafe: cluster
             .failsafe
             .as_ref()
-            .map(|members| members.keys().map(|name| (name.clone(), String::new())).collect::<BTreeMap<_, _>>()),
+            .map(|members| members.iter().map(|(name, url)| (name.clone(), known_url(cluster, name, url))).collect()),
         own: cluster
             .own
             .iter()
@@ -70,6 +70,17 @@ pub fn cluster(cluster: &Cluster) -> Cluster {
         warnings: Vec::new(),
         ..cluster.clone()
     }
+}
+
+/// What the record of that member says, too; anything else is left out.
+fn known_url(cluster: &Cluster, name: &str, url: &str) -> String {
+    let record = cluster.members.values().find(|member| member.name.as_str() == name);
+    record.and_then(Member::api_url).filter(|known| *known == url).unwrap_or_default().to_owned()
+}
+
+/// The names in a map of members and their URLs.
+pub fn names(members: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    members.keys().map(|name| (name.clone(), String::new())).collect()
 }
 
 fn member(member: &Member) -> Member {

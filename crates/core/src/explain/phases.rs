@@ -141,7 +141,7 @@ impl Phases {
                 *self.refusals.entry(rule).or_default() += 1;
             }
             self.last_refusal = Some(rule);
-        } else if !matches!(decision.effects.as_slice(), [crate::decide::Effect::PollPeers(_)]) {
+        } else if !decision.only_asks() {
             self.last_refusal = None;
         }
     }

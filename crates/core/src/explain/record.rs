@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::clean;
+use crate::decide::failsafe::KnownMap;
 use crate::decide::view::Store;
-use crate::decide::{Decision, Memory, View};
+use crate::decide::{Decision, Effect, Memory, View};
 
 /// A decision and its inputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +24,11 @@ pub struct Step {
 impl Step {
     /// True when the same was decided for the same reason. When to look again does not count: it moves on with time.
     pub fn is_same_decision(&self, other: &Step) -> bool {
-        self.decision.reason == other.decision.reason && self.decision.effects == other.decision.effects
+        // A primary that lives on consent gets it again every few seconds.
+        let renews = |effect: &&Effect| matches!(effect, Effect::LiveOnConsent { .. });
+        let (ours, theirs) = (self.decision.effects.iter(), other.decision.effects.iter());
+        self.decision.reason == other.decision.reason
+            && ours.filter(|effect| !renews(effect)).eq(theirs.filter(|effect| !renews(effect)))
     }
 
     /// The document that is written: without passwords, and with texts of bounded length.
@@ -83,7 +88,12 @@ fn view(view: &View) -> View {
 }
 
 fn memory(memory: &Memory) -> Memory {
-    Memory { last_led: memory.last_led.as_ref().map(|last| Arc::new(clean::cluster(last))), ..memory.clone() }
+    let failsafe = KnownMap {
+        read: memory.failsafe.read.as_ref().map(clean::names),
+        attempted: memory.failsafe.attempted.as_ref().map(clean::names),
+        ..memory.failsafe.clone()
+    };
+    Memory { last_led: memory.last_led.as_ref().map(|last| Arc::new(clean::cluster(last))), failsafe, ..memory.clone() }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::record::Step;
-use crate::decide::{Effect, Memory};
+use crate::decide::Memory;
 use crate::time::WallTime;
 
 /// A decision and how often it was taken in a row.
@@ -70,7 +70,7 @@ impl Ring {
     /// Notes a decision and what it remembered.
     pub fn note(&mut self, step: Step, memory: Memory) -> Noted {
         self.latest = Some(Latest { step: step.clone(), memory });
-        if matches!(step.decision.effects.as_slice(), [Effect::PollPeers(_)]) {
+        if step.decision.only_asks() {
             self.question = Some(step);
             return Noted::Waits;
         }

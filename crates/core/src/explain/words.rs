@@ -59,6 +59,7 @@ pub fn is_refusal(reason: &Reason) -> bool {
             | Reason::PositionUnknown
             | Reason::TimelineTooLow
             | Reason::PrimaryAlive { .. }
+            | Reason::KeepsPromise { .. }
             | Reason::MemberAhead { .. }
             | Reason::MemberPreferred { .. }
             | Reason::YieldsToCandidate { .. }
@@ -89,6 +90,11 @@ pub fn effect(effect: &Effect) -> String {
         Effect::RewriteFailover { request: None, .. } => "clear the request".to_owned(),
         Effect::RewriteFailover { .. } => "rewrite the request".to_owned(),
         Effect::StoreHistory(_) => "write history".to_owned(),
+        Effect::StoreFailsafe { .. } => "write failsafe".to_owned(),
+        Effect::AskConsent { members, .. } => {
+            format!("ask {} to wait", members.iter().map(String::as_str).collect::<Vec<_>>().join(" and "))
+        }
+        Effect::LiveOnConsent { .. } => "go on with the consent of all others".to_owned(),
         Effect::ClearInitialize { .. } => "delete the empty initialize".to_owned(),
         Effect::PollPeers(members) => {
             let names: Vec<&str> = members.iter().map(MemberName::as_str).collect();

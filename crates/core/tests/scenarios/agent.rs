@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pgward_core::cluster::{Cluster, LeaseId, MemberRole, PostgresState, Revision, Status};
 use pgward_core::config::DynamicConfig;
+use pgward_core::decide::failsafe::{Consent, Round};
 use pgward_core::decide::peers::PeerPoll;
 use pgward_core::decide::view::{Finished, Lease, OwnTags};
 use pgward_core::decide::{Memory, Reason};
@@ -84,6 +85,10 @@ pub(crate) struct Agent {
     pub(crate) finished: Vec<Finished>,
     pub(crate) poll: Option<PeerPoll>,
     pub(crate) poll_due: Option<(BootInstant, PeerPoll)>,
+    /// All others agreed to wait, after the last renewal.
+    pub(crate) consent: Option<Consent>,
+    pub(crate) round: Option<Round>,
+    pub(crate) round_due: Option<(BootInstant, Round)>,
     pub(crate) action: Option<Action>,
     pub(crate) beside: Option<Action>,
     pub(crate) published: Published,
@@ -125,6 +130,9 @@ impl Agent {
             finished: Vec::new(),
             poll: None,
             poll_due: None,
+            consent: None,
+            round: None,
+            round_due: None,
             action: None,
             beside: None,
             published: Published::default(),
@@ -143,7 +151,7 @@ impl Agent {
     }
 
     fn next_cycle(&self) -> Option<BootInstant> {
-        let poll = self.poll_due.as_ref().map(|(at, _)| *at);
+        let poll = self.poll_due.as_ref().map(|(at, _)| *at).or(self.round_due.as_ref().map(|(at, _)| *at));
         let cycle = self.cycle_at.filter(|_| poll.is_none()).map(|at| at.max(self.busy_until));
         poll.or(cycle).filter(|_| self.seen.is_some())
     }

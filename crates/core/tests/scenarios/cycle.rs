@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pgward_core::cluster::{Cluster, FailoverRequest, MemberRole, PostgresState, Status};
+use pgward_core::cluster::{Cluster, FailoverRequest, MemberRole, PostgresState, Revision, Status};
 use pgward_core::config::DynamicConfig;
+use pgward_core::decide::failsafe::{ConsentAnswer, Failsafe, with_promised_leader};
 use pgward_core::decide::memory::CheckpointState;
 use pgward_core::decide::view::{
     ActionKind, DataDir, Finished, Lease, Outcome, Postgres, RecoveryDiff, RunningAction, Settings, Store as SeenStore,
@@ -84,6 +85,9 @@ impl World {
         if let Some((_, poll)) = agent.poll_due.take() {
             agent.poll = Some(poll);
         }
+        if let Some((_, round)) = agent.round_due.take() {
+            agent.round = Some(round);
+        }
         for _ in 0..PASSES_MAX {
             match self.pass(name) {
                 Pass::Again => {}
@@ -120,6 +124,7 @@ impl World {
         agent.memory = memory;
         agent.finished.clear();
         agent.poll = None;
+        agent.round = None;
         agent.saw_alive = view.postgres.alive;
         // What is recorded has to be enough to take the decision again. Writing takes longer than deciding: one of a few.
         let is_tried = view.now.0.subsec_millis().is_multiple_of(7);
@@ -177,8 +182,13 @@ impl World {
 
     fn observe(&mut self, name: &MemberName) -> View {
         let now = self.now;
+        let agent = self.agent(name);
+        let (consent, round) = (agent.consent, agent.round.clone());
+        let failsafe = Failsafe { consent, round, promise: self.node(name).promise.clone() };
         let store = match &self.agent(name).seen {
-            Some(cluster) if !self.store_is_lost(name) => SeenStore::Current(cluster.clone()),
+            Some(cluster) if !self.store_is_lost(name) => {
+                SeenStore::Current(with_promised_leader(cluster, &failsafe, now))
+            }
             Some(_) | None => SeenStore::Lost { error: "no answer".to_owned() },
         };
         let (settings, wall) = (self.settings(name), self.wall());
@@ -234,6 +244,7 @@ impl World {
             finished: agent.finished.clone(),
             request: None,
             poll: agent.poll.clone(),
+            failsafe,
         };
         agent.local.managed |= alive;
         view
@@ -269,8 +280,12 @@ impl World {
     }
 
     fn log(&mut self, name: &MemberName, decision: &Decision) {
-        let quiet = matches!(decision.effects.as_slice(), [] | [Effect::PollPeers(_)]);
-        let same = self.agent(name).last_reason.as_ref() == Some(&decision.reason);
+        let quiet = decision.effects.is_empty() || decision.only_asks();
+        let last = self.agent(name).last_reason.as_ref();
+        if last.is_some_and(|last| last.is_continued_by(decision)) {
+            return;
+        }
+        let same = last == Some(&decision.reason);
         if !(same && quiet) {
             let effects: Vec<String> = decision.effects.iter().map(in_words).collect();
             let arrow = if effects.is_empty() { String::new() } else { format!(" -> {}", effects.join(", ")) };
@@ -336,7 +351,10 @@ impl World {
     fn carry_out(&mut self, name: &MemberName, effect: &Effect, view: &View) -> Result<Next, Trouble> {
         let lost = Err(Trouble::Refused(Refused::Conflict));
         match effect {
-            Effect::Acquire => return if self.acquire(name)? { Ok(Next::Again) } else { lost },
+            Effect::Acquire => {
+                self.check_promise(name);
+                return if self.acquire(name)? { Ok(Next::Again) } else { lost };
+            }
             Effect::Adopt => {
                 self.adopt(name)?;
             }
@@ -366,6 +384,19 @@ impl World {
                 self.ask(name, |store, _| store.remove("initialize", Condition::At(*seen)))?;
                 self.catch_up(name);
             }
+            Effect::StoreFailsafe { members, seen } => {
+                let value = serde_json::to_string(members).unwrap_or_default();
+                let condition = if *seen == Revision::default() { Condition::Absent } else { Condition::At(*seen) };
+                self.write(name, "failsafe", &value, condition)?;
+            }
+            Effect::AskConsent { members, until } => {
+                let round = self.consent_of(name, members);
+                let silent = round.answers.values().any(|answer| matches!(answer, ConsentAnswer::Unreachable(_)));
+                let at = (self.now + self.pace.poll(silent)).min(*until);
+                self.agent_mut(name).round_due = Some((at, round));
+                return Ok(Next::Asked);
+            }
+            Effect::LiveOnConsent { sent } => self.live_on_consent(name, *sent),
             Effect::PollPeers(members) => {
                 let answers = self.answers(name, members);
                 let silent = members.iter().any(|member| self.is_silent(name, member));
@@ -455,6 +486,9 @@ impl World {
             | Effect::StoreHistory(_)
             | Effect::ClearInitialize { .. }
             | Effect::PollPeers(_)
+            | Effect::AskConsent { .. }
+            | Effect::LiveOnConsent { .. }
+            | Effect::StoreFailsafe { .. }
             | Effect::ReloadUpstream { .. }
             | Effect::ResumeReplay
             | Effect::Exit { .. } => {}

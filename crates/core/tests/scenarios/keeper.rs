@@ -124,6 +124,7 @@ impl World {
     fn set_lease(&mut self, name: &MemberName, lease: Lease) {
         let agent = self.agent_mut(name);
         agent.lease = lease;
+        agent.consent = None;
         if agent.lease_kind() != agent.decided_kind {
             self.wake(name);
         }
@@ -177,7 +178,7 @@ impl World {
         self.arm(name)
     }
 
-    fn arm(&mut self, name: &MemberName) -> bool {
+    pub(crate) fn arm(&mut self, name: &MemberName) -> bool {
         let node = self.node_mut(name);
         let Some(agent) = &node.agent else { return false };
         match (agent.deadline, agent.protected) {

@@ -10,6 +10,7 @@
 //! faster as members allow for; agents freeze, die and lose answers; a fencer that works is the only mercy.
 
 mod agent;
+mod consent;
 mod cycle;
 mod invariants;
 mod keeper;

@@ -12,6 +12,7 @@
 //! | `kill agent a`, `start agent a`, `stop agent a` | the agent is killed; starts; is asked to end |
 //! | `freeze agent a`, `thaw agent a` | the agent gets no processor time; it does again |
 //! | `partition a`, `heal a` | no packet leaves or reaches the machine; they do again |
+//! | `unplug a`, `plug a` | the machine does not reach the store, and everybody else; it does again |
 //! | `store down`, `store up` | the store answers nobody; it does again |
 //! | `switchover a b`, `failover b` | the operator writes the request |
 //! | `pause`, `resume`, `set KEY VALUE` | the operator changes the dynamic configuration |
@@ -22,7 +23,7 @@
 //! | `schedule a b 30s` | the operator asks for a switchover in 30 s |
 //! | `broken a`, `mended a`, `slow a 60s` | PostgreSQL refuses to start; does not; takes so long to start |
 //!
-//! Conditions: `a primary`, `a replica of b`, `a down`, `a running`, `a timeline 2`, `a agent ended`, `a agent running`,
+//! Conditions: `a primary` (with the key), `a writable`, `a replica of b`, `a down`, `a running`, `a timeline 2`, `a agent ended`, `a agent running`,
 //! `at most 20 writes` (to the store since the script began), `leader a`, `leader nobody`, `nobody primary`, `store KEY VALUE`.
 
 use std::time::Duration;
@@ -178,6 +179,11 @@ impl World {
                 self.node_mut(&name).is_cut_off = false;
                 self.connections_changed();
             }
+            [verb @ ("unplug" | "plug"), name] => {
+                let name = self.named(name)?;
+                self.node_mut(&name).is_unplugged = *verb == "unplug";
+                self.connections_changed();
+            }
             ["store", state @ ("down" | "up")] => {
                 self.store_is_up = *state == "up";
                 self.connections_changed();
@@ -301,6 +307,7 @@ impl World {
 /// What a script waits for or expects.
 enum Condition {
     Primary(MemberName),
+    Writable(MemberName),
     ReplicaOf(MemberName, MemberName),
     Down(MemberName),
     Running(MemberName),
@@ -322,6 +329,7 @@ impl Condition {
             ["leader", leader] => Condition::Leader(Some((*leader).to_owned())),
             ["store", key, "gone"] => Condition::Key((*key).to_owned(), None),
             ["store", key, value] => Condition::Key((*key).to_owned(), Some((*value).to_owned())),
+            [member, "writable"] => Condition::Writable(name(member)?),
             [member, "primary"] => Condition::Primary(name(member)?),
             [member, "replica", "of", source] => Condition::ReplicaOf(name(member)?, name(source)?),
             [member, "down"] => Condition::Down(name(member)?),
@@ -335,6 +343,7 @@ impl Condition {
 
     fn holds(&self, world: &World) -> bool {
         match self {
+            Condition::Writable(name) => world.is_writable(name),
             Condition::Primary(name) => world.is_writable(name) && world.leader().as_deref() == Some(name.as_str()),
             Condition::ReplicaOf(name, source) => world.streams(name, source),
             Condition::Down(name) => world.node(name).postgres.process.is_none(),

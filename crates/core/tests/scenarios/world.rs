@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgward_core::cluster::{Cluster, Revision};
+use pgward_core::decide::failsafe::Promise;
 use pgward_core::decide::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use pgward_core::decide::view::Lease;
 use pgward_core::names::MemberName;
@@ -51,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) is_up: bool,
     /// No packet leaves or reaches it.
     pub(crate) is_cut_off: bool,
+    /// It does not reach the store, and everybody else.
+    pub(crate) is_unplugged: bool,
     /// Since when the store cannot be reached from here.
     pub(crate) store_lost_since: Option<BootInstant>,
     /// Requests reach the store, answers do not come back.
@@ -58,6 +61,8 @@ pub(crate) struct Node {
     pub(crate) postgres: Postgres,
     pub(crate) fencer: Option<Armed>,
     pub(crate) agent: Option<Agent>,
+    /// What its agent has promised to a primary without the store; on disk.
+    pub(crate) promise: Option<Promise>,
     /// Until when the last confirmed renewal made from here excludes everybody else.
     pub(crate) proven_until: BootInstant,
     /// The exit code of an agent that ended by its own decision.
@@ -115,11 +120,13 @@ impl World {
         let node = Node {
             is_up: true,
             is_cut_off: false,
+            is_unplugged: false,
             store_lost_since: None,
             loses_answers: false,
             postgres: Postgres::new(),
             fencer: None,
             agent: None,
+            promise: None,
             proven_until: BootInstant::default(),
             exited: None,
         };
@@ -171,7 +178,7 @@ impl World {
 
     pub(crate) fn reaches_store(&self, name: &MemberName) -> bool {
         let node = self.node(name);
-        self.store_is_up && node.is_up && !node.is_cut_off
+        self.store_is_up && node.is_up && !node.is_cut_off && !node.is_unplugged
     }
 
     fn reaches(&self, one: &MemberName, other: &MemberName) -> bool {

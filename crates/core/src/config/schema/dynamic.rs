@@ -23,7 +23,7 @@ pub(in crate::config) const DYNAMIC: &[Key] = &[
     shared("synchronous_mode", Type::SynchronousMode).pending_unless(&["off"]),
     shared("synchronous_mode_strict", Type::Flag).pending_unless(&["off"]),
     shared("synchronous_node_count", Type::Integer(1, i64::MAX)).pending_unless(&["1"]),
-    shared("failsafe_mode", Type::Flag).pending_unless(&["off"]),
+    shared("failsafe_mode", Type::Flag),
     shared("pause", Type::Flag),
     shared("member_slots_ttl", Type::Seconds(0)),
     shared("slots", Type::Slots),

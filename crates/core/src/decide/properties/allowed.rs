@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::failsafe::ConsentAnswer;
 use super::super::operator::Request;
 use super::super::view::{DataDir, Lease, Store, View};
 use super::super::{Decision, DemoteMode, Effect, StartAs};
@@ -21,7 +22,7 @@ pub(super) fn assert_allowed(view: &View, decision: &Decision) {
     if let Some(wake_at) = decision.wake_at {
         assert!(wake_at > view.now || view.settings.loop_wait.is_zero(), "wakes in the past: {}", context());
     }
-    if let Some(deadline) = view.lease.demote_at().filter(|deadline| *deadline > view.now) {
+    if let Some(deadline) = view.demote_at().filter(|deadline| *deadline > view.now) {
         assert!(decision.wake_at.is_some_and(|wake_at| wake_at <= deadline), "CYC-22: {}", context());
     }
     let actions = decision.effects.iter().filter(|effect| is_action(effect)).count();
@@ -58,6 +59,9 @@ fn is_action(effect: &Effect) -> bool {
         | Effect::StoreHistory(_)
         | Effect::ClearInitialize { .. }
         | Effect::PollPeers(_)
+        | Effect::AskConsent { .. }
+        | Effect::LiveOnConsent { .. }
+        | Effect::StoreFailsafe { .. }
         | Effect::CancelAction
         | Effect::ReloadUpstream { .. }
         | Effect::ResumeReplay
@@ -75,16 +79,25 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
     let led_by_me = cluster.is_some_and(|cluster| cluster.is_led_by(&view.me));
     let paused = view.settings.paused;
     let require = |holds: bool, rule: &'static str| if holds { Ok(()) } else { Err(rule) };
-    let without_store = matches!(effect, Effect::Demote { mode: DemoteMode::Offline, .. } | Effect::CancelAction);
+    let without_store = matches!(
+        effect,
+        Effect::Demote { mode: DemoteMode::Offline, .. }
+            | Effect::CancelAction
+            | Effect::AskConsent { .. }
+            | Effect::LiveOnConsent { .. }
+    );
     require(cluster.is_some() || without_store, "DCSF: without a store only the lease counts")?;
     let not_me = |name: &MemberName, rule| require(*name != view.me, rule);
+    let has_promised = view.failsafe.promise_at(view.now).is_some() && !is_primary;
     match effect {
         Effect::Acquire => {
+            require(!has_promised, "INV-S15: a promise is kept")?;
             require(cluster.is_some_and(|cluster| cluster.is_unlocked()), "DCS-1: the key is free")?;
             require(!view.settings.standby_cluster, "INV-S25: nobody leads a standby cluster")?;
             require(!view.tags.nofailover || is_primary, "INV-S24: never by itself")
         }
         Effect::Promote => {
+            require(!has_promised, "INV-S15: a promise is kept")?;
             require(view.lease.is_safe(view.now), "INV-S3: with time left on the lease")?;
             require(!view.settings.standby_cluster, "INV-S25: nobody is promoted in a standby cluster")
         }
@@ -153,6 +166,23 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
         }
         Effect::PollPeers(members) => {
             require(!members.is_empty() && !members.contains(&view.me), "PEER-1: others are asked")
+        }
+        Effect::AskConsent { members, until } => {
+            require(view.settings.failsafe_mode && is_primary && !paused, "FS-1: a primary, with the mode on")?;
+            require(!members.is_empty() && !members.contains(view.me.as_str()), "FS-4: others are asked")?;
+            require(view.now < *until && Some(*until) == view.demote_at(), "FS-4: before the time is up")
+        }
+        Effect::LiveOnConsent { sent } => {
+            require(view.settings.failsafe_mode && is_primary && !paused, "FS-1: a primary, with the mode on")?;
+            let answers = view.failsafe.round.iter().flat_map(|round| round.answers.values());
+            let agreed = |answer: &ConsentAnswer| matches!(answer, ConsentAnswer::Agreed { .. });
+            let began = view.failsafe.round.as_ref().map_or(view.now, |round| round.sent);
+            require(*sent == began, "FS-4: counted from before the round")?;
+            require(view.failsafe.round.is_none() || answers.into_iter().any(agreed), "FS-4: somebody agreed")
+        }
+        Effect::StoreFailsafe { members, .. } => {
+            require(members.contains_key(view.me.as_str()), "FS-1: the leader is in the map")?;
+            require(led_by_me && view.settings.failsafe_mode, "FS-1: only the leader writes it")
         }
         Effect::Adopt
         | Effect::StoreConfig { .. }

@@ -1,9 +1,11 @@
 //! Views and memories of any kind, most of them possible.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
+use super::super::failsafe::{Consent, ConsentAnswer, Failsafe, KnownMap, Promise, Round};
 use super::super::memory::{Backoff, SameHistory};
 use super::super::operator::Request;
 use super::super::peers::{PeerAnswer, PeerPoll, PeerStatus};
@@ -331,6 +333,7 @@ pub(super) fn any_view(choices: &mut Choices<'_>) -> View {
         finished: choices.several(2, |choices| Finished { kind: action(choices), outcome: any_outcome(choices) }),
         poll: (!choices.rarely(3)).then(|| any_poll(choices)),
         request: choices.rarely(6).then(|| any_request(choices)),
+        failsafe: if choices.rarely(3) { any_failsafe(choices) } else { Failsafe::default() },
     }
 }
 
@@ -339,6 +342,32 @@ fn any_request(choices: &mut Choices<'_>) -> Request {
         true => Request::Restart { timeout: choices.maybe(|_| Duration::from_secs(60)) },
         false => Request::Reinitialize { force: choices.flag(), from_leader: choices.flag() },
     }
+}
+
+fn any_failsafe(choices: &mut Choices<'_>) -> Failsafe {
+    let answer = |choices: &mut Choices<'_>| match choices.byte() % 6 {
+        0 => ConsentAnswer::Refused("no".to_owned()),
+        1 => ConsentAnswer::Unreachable("timed out".to_owned()),
+        _ => ConsentAnswer::Agreed { position: choices.maybe(lsn) },
+    };
+    let round = |choices: &mut Choices<'_>| Round {
+        sent: instant(choices),
+        answers: NAMES.iter().map(|name| ((*name).to_owned(), answer(choices))).collect(),
+    };
+    Failsafe {
+        consent: choices.maybe(|choices| Consent { sent: instant(choices), ttl: seconds(choices) }),
+        round: choices.maybe(round),
+        promise: choices.maybe(|choices| Promise {
+            leader: name(choices),
+            conn_url: String::new(),
+            api_url: choices.text(),
+            until: instant(choices),
+        }),
+    }
+}
+
+fn any_map(choices: &mut Choices<'_>) -> BTreeMap<String, String> {
+    NAMES.iter().filter(|_| !choices.rarely(4)).map(|name| ((*name).to_owned(), String::new())).collect()
 }
 
 pub(super) fn any_memory(choices: &mut Choices<'_>) -> Memory {
@@ -395,6 +424,11 @@ pub(super) fn any_memory(choices: &mut Choices<'_>) -> Memory {
         steps_down_for: choices.maybe(|choices| Revision(i64::from(choices.byte() % 8))),
         request_done: choices.maybe(|choices| Revision(i64::from(choices.byte() % 8))),
         yields: choices.maybe(|choices| (Revision(i64::from(choices.byte() % 8)), instant(choices))),
+        failsafe: KnownMap {
+            read: choices.maybe(any_map),
+            attempted: if choices.rarely(4) { choices.maybe(any_map) } else { None },
+            ask_again_at: if choices.rarely(3) { choices.maybe(instant) } else { None },
+        },
         bootstrap_failed: choices.rarely(20).then(|| text(choices)),
     }
 }

@@ -1,6 +1,7 @@
 //! Decisions as tables: a plain base view, one difference a row, a name that is a sentence.
 
 mod asked;
+mod consent;
 mod copies;
 mod cycle;
 mod down;

@@ -111,13 +111,23 @@ fn a_replica_stands_only_when_nobody_is_fitter() {
             "HLT-12",
         ),
         (
-            "not in the failsafe map",
+            "not in the failsafe map (FS-11)",
             View {
                 settings: Settings { failsafe_mode: true, ..settings() },
                 ..replica(three(None, &[("failsafe", r#"{"b":"http://b"}"#)]))
             },
             none,
             "FS-8",
+        ),
+        (
+            "who is only in the failsafe map is asked, too",
+            View {
+                settings: Settings { failsafe_mode: true, ..settings() },
+                poll: poll(&[("b", None), ("c", None)]),
+                ..replica(three(None, &[("failsafe", r#"{"a":"http://a","d":"http://d"}"#)]))
+            },
+            &[Effect::PollPeers(["b", "c", "d"].iter().map(|member| member.parse().unwrap()).collect())],
+            "RACE-3",
         ),
         (
             "an empty failsafe map forbids nothing",

@@ -5,6 +5,7 @@
 //! once and succeeds, and PostgreSQL needs no time. So the times that are told are those of leases and of waiting, and
 //! what a promotion, a copy or a rewind takes comes on top.
 
+mod consent;
 mod outcome;
 mod world;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cluster::{Cluster, MemberRole, PostgresState};
+use crate::decide::failsafe::Failsafe;
 use crate::decide::peers::PeerStatus;
 use crate::decide::view::{Facts, Lease, OwnTags, Postgres, RecoveryDiff};
 use crate::decide::{Effect, Memory, Reason, View};
@@ -73,6 +75,7 @@ impl Observed {
             action: None,
             finished: Vec::new(),
             poll: None,
+            failsafe: Failsafe::default(),
             ..template.clone()
         };
         Observed { view, memory: Memory::default(), status: Some(status.clone()) }

@@ -13,7 +13,7 @@ use crate::decide::memory::CheckpointState;
 use crate::decide::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use crate::decide::rewind::{DivergenceFacts, LocalPosition, LocalRole};
 use crate::decide::view::{ActionKind, DataDir, Facts, Finished, Lease, Outcome as Ended, RecoveryDiff, Store, View};
-use crate::decide::{Decision, DemoteMode, Effect, Memory, Reason, StartAs, decide, follow};
+use crate::decide::{Decision, DemoteMode, Effect, Memory, Reason, StartAs, decide, failsafe, follow};
 use crate::names::MemberName;
 use crate::time::{BootInstant, WallTime};
 use crate::wal::{Lsn, Timeline};
@@ -26,15 +26,15 @@ const INSTANTS_MAX: usize = 400;
 const STORE_LOST: &str = "it is lost";
 
 /// One member.
-struct Machine {
-    view: View,
+pub(super) struct Machine {
+    pub(super) view: View,
     memory: Memory,
     /// Its clocks when the loss happens.
-    boot: BootInstant,
+    pub(super) boot: BootInstant,
     wall: WallTime,
     reaches_store: bool,
     /// Members of different sides do not reach each other.
-    is_apart: bool,
+    pub(super) is_apart: bool,
     watchdog_failed: bool,
     upstream: Option<MemberName>,
     wake_at: Option<Duration>,
@@ -43,13 +43,13 @@ struct Machine {
     /// What it did last at this instant: done again, it would change nothing.
     done: Option<Decision>,
     /// What follows is not foreseen.
-    is_over: bool,
+    pub(super) is_over: bool,
 }
 
 /// Everything.
 pub(super) struct World {
     cluster: Cluster,
-    machines: BTreeMap<MemberName, Machine>,
+    pub(super) machines: BTreeMap<MemberName, Machine>,
     /// When the store removes what is bound to the leases of members that cannot renew them.
     expiries: Vec<MemberName>,
     ttl: Duration,
@@ -225,15 +225,17 @@ impl World {
 
     /// The decision of one member; questions to the others are answered at once.
     fn decide(&mut self, name: &MemberName, now: Duration) -> Option<Decision> {
-        let mut poll = None;
+        let (mut poll, mut round) = (None, None);
         for _ in 0..ROUNDS_MAX {
-            let view = View { poll: poll.take(), ..self.view(name, now)? };
+            let mut view = View { poll: poll.take(), ..self.view(name, now)? };
+            view.failsafe.round = round.take();
             let machine = self.machines.get_mut(name)?;
             let (decision, memory) = decide(&view, &machine.memory);
             machine.memory = memory;
             machine.view.finished.clear();
             match decision.effects.as_slice() {
                 [Effect::PollPeers(members)] => poll = Some(self.answers(name, members)),
+                [Effect::AskConsent { members, .. }] => round = self.consent_of(name, members, now),
                 _ => return Some(decision),
             }
         }
@@ -251,11 +253,13 @@ impl World {
                 view.store = Store::Lost { error: STORE_LOST.to_owned() };
             }
         } else {
-            view.store = Store::Current(Arc::new(self.cluster.clone()));
+            let cluster = Arc::new(self.cluster.clone());
+            view.store = Store::Current(failsafe::with_promised_leader(&cluster, &view.failsafe, view.now));
             if let Lease::Held { sent, .. } = &mut view.lease
                 && self.cluster.is_led_by(name)
             {
                 *sent = view.now; // Renewed.
+                view.failsafe.consent = None;
             }
         }
         let is_replica = view.postgres.is_running() && !view.postgres.is_primary();
@@ -357,7 +361,9 @@ impl World {
                 self.cluster.history = Some(Versioned { value, revision: self.cluster.revision });
             }
             Effect::ClearInitialize { .. } => self.cluster.initialize = Initialize::Absent,
-            Effect::PollPeers(_) => {}
+            Effect::PollPeers(_) | Effect::AskConsent { .. } => {}
+            Effect::LiveOnConsent { sent } => self.live_on_consent(name, sent),
+            Effect::StoreFailsafe { members, .. } => self.cluster.failsafe = Some(members),
             Effect::Promote => self.promote(name, now),
             Effect::Demote { mode, .. } => self.demote(name, mode, now),
             Effect::StopImmediately => self.stop(name, now),
