@@ -251,6 +251,12 @@ fn validation_is_stricter_than_a_start() {
             json!({"bootstrap": {"dcs": {"ignore_slots": [{"type": "both"}]}}}),
             Some("bootstrap.dcs.ignore_slots[0].type: is both, which no slot is"),
         ),
+        (
+            "a standby cluster that follows itself",
+            json!({"bootstrap": {"dcs": {"standby_cluster": {"host": "a,10.0.0.9", "port": 5433}}},
+                   "postgresql": {"connect_address": "10.0.0.9:5433"}}),
+            Some("bootstrap.dcs.standby_cluster.host: a,10.0.0.9: is this member itself"),
+        ),
         ("no superuser", json!({"postgresql": {"authentication": {"superuser": null}}}), Some("superuser: is not set")),
         ("no address", json!({"restapi": {"connect_address": null}}), Some("restapi.connect_address: is not set")),
     ] {
