@@ -164,6 +164,7 @@ mod tests {
             streaming: true,
             replay_paused: false,
             history: None,
+            replication: pgward_core::sync::pick::Replication::default(),
             checkpointed: true,
         };
         let (tags, pending) = (Map::new(), Map::new());

@@ -147,6 +147,8 @@ pub struct Walsender {
     pub usename: String,
     /// The member's name.
     pub application_name: String,
+    /// The replication slot that it uses.
+    pub slot: Option<String>,
     /// `None` for a local socket.
     pub client_addr: Option<String>,
     /// `streaming`, `catchup`, `backup`, …
@@ -226,7 +228,8 @@ fn slots(version: u32) -> String {
 
 /// The functions behind the view: cheaper, and readable with fewer privileges.
 const WALSENDERS: &str = "SELECT w.pid, pg_get_userbyid(a.usesysid), a.application_name, host(a.client_addr), w.state, \
-     w.sync_state, w.sync_priority, w.write_lsn, w.flush_lsn, w.replay_lsn \
+     w.sync_state, w.sync_priority, w.write_lsn, w.flush_lsn, w.replay_lsn, \
+     (SELECT s.slot_name FROM pg_get_replication_slots() s WHERE s.active_pid = w.pid LIMIT 1) \
      FROM pg_stat_get_wal_senders() w, LATERAL pg_stat_get_activity(w.pid) a ORDER BY w.pid";
 
 impl Instance {
@@ -346,6 +349,7 @@ fn read_walsender(row: &Row) -> Walsender {
         written: row.parse(7),
         flushed: row.parse(8),
         replayed: row.parse(9),
+        slot: row.owned(10),
     }
 }
 

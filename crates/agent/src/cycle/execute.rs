@@ -1,6 +1,6 @@
 //! Carries a decision out. There are no choices left to make here: what fails is seen by the next decision.
 
-use pgward_core::cluster::{Cluster, FailoverRequest, Member, Revision};
+use pgward_core::cluster::{Cluster, FailoverRequest, Revision};
 use pgward_core::decide::failsafe::Round;
 use pgward_core::decide::view::{ActionKind, DataDir, Finished, Lease, Outcome, Store as SeenStore, View};
 use pgward_core::decide::{Decision, DemoteMode, Effect, StartAs, follow};
@@ -105,6 +105,15 @@ impl<S: Store, L: Server> Cycle<S, L> {
             Effect::StoreHistory(history) => {
                 self.write_as_leader(&Key::History, &history.to_value(), Condition::Always).await?;
             }
+            Effect::StoreSync { state: Some(state), seen } => {
+                // DCS-6, INV-S16
+                self.write_as_leader(&Key::Sync, &state.to_value(), Condition::Revision(*seen)).await?;
+            }
+            Effect::StoreSync { state: None, seen } => {
+                let revision = self.store.delete(&Key::Sync, Condition::Revision(*seen), within).await?;
+                self.catch_up(revision).await;
+            }
+            Effect::LoadStandbyNames { names } => self.server.load_standby_names(names.as_deref()).await?,
             Effect::ClearInitialize { seen } => {
                 let revision = self.store.delete(&Key::Initialize, Condition::Revision(*seen), within).await?;
                 self.catch_up(revision).await;
@@ -162,7 +171,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
     /// The record of a member as the decision saw it.
     fn member(&self, view: &View, name: Option<&MemberName>) -> Option<pgward_core::cluster::Member> {
         match &view.store {
-            SeenStore::Current(cluster) => name.and_then(|name| self.member_named(cluster, name)),
+            SeenStore::Current(cluster) => name.and_then(|name| cluster.members.get(name)).cloned(),
             SeenStore::Lost { .. } => None,
         }
     }
@@ -284,6 +293,8 @@ impl<S: Store, L: Server> Cycle<S, L> {
             | Effect::AskConsent { .. }
             | Effect::LiveOnConsent { .. }
             | Effect::StoreFailsafe { .. }
+            | Effect::StoreSync { .. }
+            | Effect::LoadStandbyNames { .. }
             | Effect::CancelAction
             | Effect::ReloadUpstream { .. }
             | Effect::ResumeReplay
@@ -324,6 +335,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             fence: self.fence.clone(),
             store: self.store.clone(),
             peers: self.peers.clone(),
+            stop_timeout: self.dynamic.primary_stop_timeout,
             view: Box::new(view.clone()),
             within: self.dynamic.timing.retry_timeout,
         }
@@ -409,13 +421,12 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let upstream = match &view.store {
             SeenStore::Current(cluster) if facts.in_recovery => {
                 let upstream = follow::upstream(&view.me, &view.tags, &view.settings, cluster);
-                let Some(member) = upstream.and_then(|name| self.member_named(cluster, &name)) else { return };
+                let Some(member) = upstream.and_then(|name| cluster.members.get(&name)) else { return };
                 Some(Some(member))
             }
             SeenStore::Current(_) if !facts.in_recovery => None,
             SeenStore::Current(_) | SeenStore::Lost { .. } => return,
         };
-        let upstream = upstream.as_ref().map(|upstream: &Option<Member>| upstream.as_ref());
         match self.server.apply_configuration(upstream).await {
             Ok(()) => self.server_config_due = false,
             Err(problem) => warn!(error = %problem, "PostgreSQL could not be told of the changed configuration"),

@@ -19,6 +19,7 @@ use pgward_core::decide::failsafe::Round;
 use pgward_core::decide::peers::PeerPoll;
 use pgward_core::decide::view::{Finished, Lease, Store as SeenStore};
 use pgward_core::decide::{Decision, Effect, Memory, Reason, decide};
+use pgward_core::sync::pick::Replication;
 use pgward_core::time::BootInstant;
 use pgward_store::{Store, StoreView};
 use tokio::sync::{Notify, watch};
@@ -159,6 +160,14 @@ impl<S: Store, L: Server> Cycle<S, L> {
                     None => std::future::pending().await,
                 }
             };
+            // While commits wait for standbys, one that is gone must not wait for the tick.
+            let replication = self.waits_for_standbys();
+            let standbys_change = async {
+                match &replication {
+                    Some(before) => self.server.standbys_change(before).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -176,6 +185,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 Some(order) = self.inbox.0.recv() => self.take_order(order),
                 () = self.wake.notified() => {}
                 () = self.server.becomes_ready(starting) => {}
+                () = standbys_change => {}
                 () = sleep_until(until) => {}
             }
             if Instant::now() >= self.next_tick {
@@ -184,6 +194,13 @@ impl<S: Store, L: Server> Cycle<S, L> {
         }
         self.step_down().await;
         Ended::Asked
+    }
+
+    /// Who streams from a primary whose commits wait for standbys, or shall.
+    fn waits_for_standbys(&self) -> Option<Replication> {
+        let facts = self.last_seen.as_ref()?.facts.as_ref()?;
+        let leads = !facts.in_recovery && matches!(self.decided_lease, Lease::Held { .. });
+        (leads && self.dynamic.is_synchronous()).then(|| facts.replication.clone())
     }
 
     /// Decides until nothing more follows from the decision itself.

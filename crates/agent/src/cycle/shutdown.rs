@@ -59,7 +59,10 @@ impl<S: Store, L: Server> Cycle<S, L> {
     /// SHD-3, SHD-4: in order as long as that is safe, without the checkpoint before that a switchover makes.
     async fn stop_at_the_end(&self, view: &View) -> Result<Stopped, ServerError> {
         match view.lease {
-            Lease::Held { .. } => self.demotion(DemoteMode::Graceful, view).stop(StopHow::Fast, None).await.0,
+            Lease::Held { .. } => {
+                let demotion = self.demotion(DemoteMode::Graceful, view);
+                demotion.stop(StopHow::Fast, demotion.stop_timeout).await.0
+            }
             Lease::NotOurs { .. } if view.postgres.is_primary() => {
                 self.server.stop(&self.local, StopHow::Immediate, None, None).await
             }

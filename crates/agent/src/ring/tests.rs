@@ -52,7 +52,7 @@ fn view(leader: &str, second: u64) -> View {
         primary_start_timeout: Duration::from_secs(300),
         primary_race_backoff: Duration::ZERO,
         paused: false,
-        synchronous: false,
+        sync: pgward_core::decide::view::SyncSettings::default(),
         standby_cluster: false,
         failsafe_mode: false,
         use_pg_rewind: true,

@@ -12,6 +12,7 @@ use pgward_core::config::DynamicConfig;
 use pgward_core::decide::rewind::DivergenceFacts;
 use pgward_core::decide::slots::standby::SlotParameters;
 use pgward_core::decide::slots::{LogicalSlot, Slots};
+use pgward_core::sync::pick::Replication;
 use pgward_core::wal::{Lsn, Timeline};
 pub use pgward_postgres::SlotCopy;
 use serde_json::{Map, Value};
@@ -108,6 +109,8 @@ pub trait ServerSettings: Clone + Send + Sync + 'static {
     fn set_slot_parameters(&self, parameters: SlotParameters) -> bool;
     /// Keeps the dynamic configuration beside the data: what counts when the store has lost it (IN-D2).
     fn keep_dynamic(&self, document: &Map<String, Value>);
+    /// The user's own `synchronous_standby_names`.
+    fn own_standby_names(&self) -> String;
     /// What the configuration allows.
     fn policy(&self) -> Policy;
     /// `postgres://host:port/database`, as published.
@@ -127,6 +130,8 @@ pub trait ServerSight: ServerSettings {
     /// Looks once. Never fails: what could not be seen is a value.
     fn look(&self, local: &Local<Self::Postmaster>, look: &Look)
     -> impl Future<Output = Seen<Self::Postmaster>> + Send;
+    /// Resolves when standbys have come or gone since `before`, or count for something else. Can be dropped.
+    fn standbys_change(&self, before: &Replication) -> impl Future<Output = ()> + Send;
     /// The facts for REST, asked anew: peers compare positions with them. `None` when the server does not answer.
     fn fresh_facts(&self, leader_timeline: Option<Timeline>) -> impl Future<Output = Option<ServerFacts>> + Send;
     /// Resolves when a starting server accepts connections or has ended. Never, when none is starting. Can be dropped.
@@ -172,15 +177,15 @@ pub trait ServerControl: ServerSettings {
     fn promote(&self) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// Waits until it is.
     fn wait_promoted(&self, limit: Duration) -> impl Future<Output = Result<(), ServerError>> + Send;
-    /// DEM-10: archives what a former primary has not archived yet, the segment of its shutdown checkpoint included. The
-    /// server is down. Does nothing without an archive.
-    fn archive_last_wal(&self) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// Writes a checkpoint, however long it takes.
     fn checkpoint(&self) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// Lets a paused replay go on.
     fn resume_replay(&self) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// Points a running standby to another upstream, by a reload (FOL-10).
     fn reload_upstream(&self, upstream: Option<&Member>) -> impl Future<Output = Result<(), ServerError>> + Send;
+    /// Lets commits wait for these standbys, `None`: for the user's own, and returns when the server has taken it over. One
+    /// that is down takes it over when it starts.
+    fn load_standby_names(&self, names: Option<&str>) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// Writes the configuration of a running server anew and reloads it.
     fn apply_configuration(
         &self,

@@ -6,6 +6,7 @@ use pgward_core::cluster::{Cluster, Member, MemberRole, PostgresState};
 use pgward_core::decide::rewind::ControlState;
 use pgward_core::decide::slots::plan::PresentSlot;
 use pgward_core::decide::view::{self, ActionKind, Control, DataDir, Facts};
+use pgward_core::sync::pick::{self, CommitLevel, Rank, Replication};
 use pgward_core::wal::{Lsn, Timeline};
 use pgward_postgres::{
     ClusterState, DataDirState, MonitorError, MonitorOptions, Monitoring, Postmaster, Ready, RecoveryDiff, SlotKind,
@@ -152,6 +153,18 @@ impl ServerSight for LocalServer {
         seen
     }
 
+    async fn standbys_change(&self, before: &Replication) {
+        let options = MonitorOptions { slots: false, walsenders: true };
+        loop {
+            tokio::time::sleep(STANDBYS_PAUSE).await;
+            // Who does not answer is looked at by the cycle, in its own time.
+            let seen = self.0.for_standbys.monitor(&options).await;
+            if seen.is_ok_and(|monitoring| replication(&monitoring).differs_in_kind(before)) {
+                return;
+            }
+        }
+    }
+
     async fn fresh_facts(&self, leader_timeline: Option<Timeline>) -> Option<ServerFacts> {
         let options = MonitorOptions { slots: false, walsenders: true };
         let monitoring = self.0.for_rest.monitor(&options).await.ok()?;
@@ -223,6 +236,7 @@ impl LocalServer {
             streaming: monitoring.is_streaming(),
             replay_paused: monitoring.in_recovery && monitoring.replay_paused == Some(true),
             history,
+            replication: replication(monitoring),
             checkpointed: monitoring.control_timeline == timeline,
         });
         if monitoring.in_recovery
@@ -350,6 +364,27 @@ impl LocalServer {
                 view::RecoveryDiff::Unknown
             }
         }
+    }
+}
+
+/// Between two looks at who streams from a primary whose commits wait for them. A dead standby blocks commits for so long.
+const STANDBYS_PAUSE: Duration = Duration::from_millis(200);
+
+/// IN-P10.
+fn replication(monitoring: &Monitoring) -> Replication {
+    let walsender = |walsender: &pgward_postgres::Walsender| pick::Walsender {
+        application_name: walsender.application_name.clone(),
+        slot: walsender.slot.clone(),
+        streaming: walsender.state == "streaming",
+        rank: Rank::of(&walsender.sync_state),
+        written: walsender.written,
+        flushed: walsender.flushed,
+        replayed: walsender.replayed,
+    };
+    Replication {
+        loaded: monitoring.synchronous_standby_names.clone(),
+        level: CommitLevel::of(&monitoring.synchronous_commit),
+        walsenders: monitoring.walsenders.iter().map(walsender).collect(),
     }
 }
 

@@ -6,12 +6,13 @@ mod operate;
 mod rejoin;
 mod settings;
 mod slots;
+mod standby_names;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgward_core::cluster::Member;
-use pgward_core::config::{DynamicConfig, EffectivePostgresql, LocalConfig, StandbyCluster};
+use pgward_core::config::{DynamicConfig, EffectivePostgresql, LocalConfig};
 use pgward_core::decide::slots::standby::{Readiness, SlotParameters};
 use pgward_core::wal::{Lsn, Timeline};
 use pgward_postgres::{ConnInfo, Instance, RecoveryDiff, RecoverySettings};
@@ -25,6 +26,7 @@ pub use api::{
     SlotCopy, StopHow, Stopped,
 };
 pub use look::{Details, Look, Seen};
+use standby_names::StandbyNames;
 
 /// The local server. Cloning gives another handle to the same one.
 #[derive(Clone)]
@@ -35,6 +37,8 @@ struct Inner {
     /// For REST alone: the cycle must not queue behind the questions of others, or a slow server and a few of them would
     /// cost the lease.
     for_rest: Instance,
+    /// For looking at standbys between two cycles.
+    for_standbys: Instance,
     config: Arc<LocalConfig>,
     launcher: PathBuf,
     conn_url: String,
@@ -53,14 +57,16 @@ struct State {
     diff: RecoveryDiff,
     /// Members that the slots were made for last.
     slots_for: Vec<String>,
-    /// The cluster that this one follows.
-    standby_cluster: Option<StandbyCluster>,
     /// Parameters that slots ask for.
     slot_parameters: SlotParameters,
     /// Which copied slots could be used after a failover.
     slot_readiness: Readiness,
     /// What takes long and is done with slots beside the cycle.
     slot_work: Option<tokio::task::JoinHandle<()>>,
+    /// What commits wait for.
+    standby_names: StandbyNames,
+    /// Synchronous replication is requested.
+    is_synchronous: bool,
     /// What kept the server from answering when it was last asked.
     problem: Option<String>,
 }
@@ -75,6 +81,7 @@ impl LocalServer {
         let api_url = config.restapi.api_url();
         let settings = settings::settings(&config, &effective, &launcher);
         let for_rest = Instance::named(settings.clone(), "pgward restapi");
+        let for_standbys = Instance::named(settings.clone(), "pgward standbys");
         let instance = Instance::new(settings);
         let state = State {
             effective,
@@ -83,15 +90,17 @@ impl LocalServer {
             compared: None,
             diff: RecoveryDiff::Same,
             slots_for: Vec::new(),
-            standby_cluster: dynamic.standby_cluster.clone(),
             slot_parameters: SlotParameters::default(),
             slot_readiness: Readiness::default(),
             slot_work: None,
             problem: None,
+            standby_names: StandbyNames::Unknown,
+            is_synchronous: dynamic.is_synchronous(),
         };
         LocalServer(Arc::new(Inner {
             instance,
             for_rest,
+            for_standbys,
             config,
             launcher,
             conn_url,
@@ -125,14 +134,12 @@ impl LocalServer {
             .address()
             .ok_or_else(|| ServerError::Unusable(format!("member {} has published no usable conn_url", member.name)))?;
         let settings = self.0.instance.settings();
-        // STB-2: whichever of them is the primary.
-        let several = member.name.is_remote() && address.host.contains(',');
         Ok(ConnInfo {
             host: Some(address.host),
             port: address.port,
             database: Some(address.database.unwrap_or_else(|| settings.database.clone())),
             credentials,
-            target_session_attrs: several.then(|| "read-write".to_owned()),
+            target_session_attrs: None,
         })
     }
 
@@ -140,27 +147,8 @@ impl LocalServer {
     fn recovery(&self, upstream: Option<&Member>) -> RecoverySettings {
         let effective = self.effective();
         let primary = upstream.and_then(|member| self.replication_to(member).ok());
-        let standby_cluster = self.state().standby_cluster.clone();
-        let is_remote = upstream.is_some_and(|member| member.name.is_remote());
-        let own_slot = || effective.use_slots.then(|| self.0.config.name.slot_name());
-        let slot = match (&primary, is_remote) {
-            (None, _) => None,
-            (Some(_), true) => standby_cluster.as_ref().and_then(|standby| standby.primary_slot_name.clone()), // STB-2
-            (Some(_), false) => own_slot(),
-        };
-        let mut extra = effective.recovery.clone();
-        if let Some(standby) = standby_cluster {
-            let delay = standby.recovery_min_apply_delay.filter(|_| is_remote);
-            // NTF-6: whoever it streams from, the archive is the other cluster's.
-            for (name, value) in [
-                ("restore_command", standby.restore_command),
-                ("archive_cleanup_command", standby.archive_cleanup_command),
-                ("recovery_min_apply_delay", delay),
-            ] {
-                extra.extend(value.map(|value| (name.to_owned(), value)));
-            }
-        }
-        RecoverySettings { primary, slot, extra }
+        let slot = primary.as_ref().filter(|_| effective.use_slots).map(|_| self.0.config.name.slot_name());
+        RecoverySettings { primary, slot, extra: effective.recovery.clone() }
     }
 }
 
@@ -171,9 +159,9 @@ impl ServerSettings for LocalServer {
         let effective = Arc::new(EffectivePostgresql::merge(&self.0.config, dynamic));
         let changed = {
             let mut state = self.state();
-            let changed = *state.effective != *effective || state.standby_cluster != dynamic.standby_cluster;
+            let changed = *state.effective != *effective;
             state.effective = Arc::clone(&effective);
-            state.standby_cluster.clone_from(&dynamic.standby_cluster);
+            state.is_synchronous = dynamic.is_synchronous();
             changed
         };
         if changed {
@@ -182,6 +170,7 @@ impl ServerSettings for LocalServer {
             }
             let settings = settings::settings(&self.0.config, &effective, &self.0.launcher);
             self.0.for_rest.replace_settings(settings.clone());
+            self.0.for_standbys.replace_settings(settings.clone());
             self.0.instance.replace_settings(settings);
         }
         changed
@@ -202,6 +191,10 @@ impl ServerSettings for LocalServer {
             wipe_on_divergence: effective.remove_data_directory_on_diverged_timelines,
             use_slots: effective.use_slots,
         }
+    }
+
+    fn own_standby_names(&self) -> String {
+        standby_names::configured(&self.effective().parameters)
     }
 
     fn conn_url(&self) -> &str {

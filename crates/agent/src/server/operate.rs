@@ -26,7 +26,7 @@ const LEFTOVERS_LIMIT: Duration = Duration::from_secs(2);
 
 impl LocalServer {
     /// The configuration that the server is started with.
-    async fn server_config(&self, upstream: Option<Option<&Member>>) -> Result<ServerConfig, ServerError> {
+    pub(super) async fn server_config(&self, upstream: Option<Option<&Member>>) -> Result<ServerConfig, ServerError> {
         let effective = self.effective();
         let filtered = self.0.instance.filter_parameters(&effective.parameters).await?;
         for name in &filtered.unknown {
@@ -34,6 +34,7 @@ impl LocalServer {
         }
         let mut parameters = filtered.kept;
         self.add_slot_parameters(&mut parameters, upstream.is_some());
+        self.add_standby_names(&mut parameters).await;
         let mut config = ServerConfig {
             parameters,
             command_line: effective.command_line.clone(),
@@ -120,6 +121,7 @@ impl ServerControl for LocalServer {
     }
 
     async fn start_standby(&self, upstream: Option<&Member>) -> Result<Postmaster, ServerError> {
+        self.forget_standby_names();
         self.spawn(Some(upstream)).await
     }
 
@@ -201,12 +203,6 @@ impl ServerControl for LocalServer {
         Ok(self.0.instance.wait_promoted(limit).await?)
     }
 
-    async fn archive_last_wal(&self) -> Result<(), ServerError> {
-        let saved = self.0.instance.archive_shutdown_segment(&CancellationToken::new()).await?;
-        info!(saved, "archived the last WAL");
-        Ok(())
-    }
-
     async fn checkpoint(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.checkpoint(None).await?)
     }
@@ -220,6 +216,10 @@ impl ServerControl for LocalServer {
         self.0.instance.write_configuration(&config).await?;
         self.state().compared = None;
         Ok(self.0.instance.reload().await?)
+    }
+
+    async fn load_standby_names(&self, names: Option<&str>) -> Result<(), ServerError> {
+        self.change_standby_names(names).await
     }
 
     async fn apply_configuration(&self, upstream: Option<Option<&Member>>) -> Result<(), ServerError> {

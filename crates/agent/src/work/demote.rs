@@ -40,6 +40,8 @@ pub(crate) struct Demote<S, L: Server> {
     pub store: S,
     /// Asks the other members.
     pub peers: Arc<dyn Peers>,
+    /// IN-C21, STP-7: how long an orderly stop may take; `None` is no limit.
+    pub stop_timeout: Option<Duration>,
     /// What the demotion was decided on: who may take over.
     pub view: Box<View>,
     /// Budget of one store operation.
@@ -52,7 +54,7 @@ impl<S: Store, L: Server> Demote<S, L> {
         info!(mode = ?self.mode, "steps down");
         let how = match self.mode {
             DemoteMode::Graceful => StopHow::FastWithCheckpoint,
-            DemoteMode::Offline | DemoteMode::Cluster => StopHow::Fast,
+            DemoteMode::Offline => StopHow::Fast,
             DemoteMode::Immediate | DemoteMode::ImmediateNoLock => StopHow::Immediate,
         };
         self.local.set_state(PostgresState::Stopping);
@@ -72,12 +74,7 @@ impl<S: Store, L: Server> Demote<S, L> {
         };
         self.local.ended(PostgresState::Stopped);
         self.local.set_role(MemberRole::Demoted);
-        if self.mode == DemoteMode::Cluster {
-            // DEM-10: the other cluster, whose standby this one becomes, has to get the last record.
-            if let Err(problem) = self.server.archive_last_wal().await {
-                warn!(error = %problem, "the last WAL of the former primary could not be archived");
-            }
-        } else if !released {
+        if !released {
             self.give_up_key(&stopped).await;
         }
         self.fence.disarm().await;
@@ -121,8 +118,7 @@ impl<S: Store, L: Server> Demote<S, L> {
         };
         let too_late = async {
             self.lease.runs_out().await;
-            let waits = is_graceful || self.mode == DemoteMode::Cluster;
-            if !waits || !can_write.load(Ordering::Relaxed) {
+            if !is_graceful || !can_write.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
         };
@@ -169,7 +165,7 @@ impl<S: Store, L: Server> Demote<S, L> {
     /// A primary that still holds its lease may take what is left of it for an orderly stop; the fencer ends it then.
     fn stop_limit(&self) -> Option<Duration> {
         match self.mode {
-            DemoteMode::Graceful | DemoteMode::Immediate | DemoteMode::Cluster => None,
+            DemoteMode::Graceful | DemoteMode::Immediate => self.stop_timeout,
             DemoteMode::ImmediateNoLock => Some(Duration::from_secs(1)),
             DemoteMode::Offline => {
                 let deadline = match self.lease.now().key {

@@ -8,9 +8,7 @@ use serde_json::{Map, Value};
 use super::finding::{Finding, Origin, Severity};
 use super::slots::{PermanentSlot, SlotPattern, SlotProblem, ignored_slots, permanent_slots};
 use super::units::{bool_of, parse_int, seconds_of, text_of};
-use crate::cluster::{LeaseId, Member};
 use crate::json::is_truthy;
-use crate::names::MemberName;
 
 /// What the whole cluster shares (IN-C). Every key has a default; unknown ones are kept in [`DynamicConfig::document`].
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +68,7 @@ pub struct Timing {
 }
 
 /// Synchronous replication as asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SynchronousMode {
     /// Asynchronous.
     #[default]
@@ -98,24 +96,6 @@ pub struct StandbyCluster {
     pub archive_cleanup_command: Option<String>,
     /// Delay of the standby leader.
     pub recovery_min_apply_delay: Option<String>,
-}
-
-impl StandbyCluster {
-    /// The addresses that it names; none where only an archive is named.
-    pub fn addresses(&self) -> impl Iterator<Item = (&str, u16)> {
-        let port = self.port.as_deref().map_or(Some(5432), |port| port.parse().ok()).unwrap_or_default();
-        let hosts = self.host.as_deref().unwrap_or_default().split(',').map(str::trim);
-        hosts.filter(|host| !host.is_empty()).map(move |host| (host, port))
-    }
-
-    /// The other cluster as a member to stream from. Without a host there is nobody to stream from, only an archive.
-    pub fn as_member(&self) -> Member {
-        let port = self.port.as_deref().unwrap_or("5432");
-        let conn_url = self.host.as_ref().map(|host| format!("postgres://{}:{port}", host.replace(' ', "")));
-        let fields = [("conn_url", conn_url), ("role", Some("primary".to_owned()))];
-        let fields = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?))));
-        Member { name: MemberName::remote(), lease: LeaseId::default(), fields: fields.collect() }
-    }
 }
 
 /// A dynamic configuration that is refused as a whole: the caller keeps the one it has.
@@ -191,7 +171,7 @@ impl DynamicConfig {
             check_timeline: reader.flag("check_timeline"),
             synchronous_mode,
             synchronous_mode_strict: strict,
-            synchronous_node_count: u32::try_from(reader.int("synchronous_node_count", 1).max(1)).unwrap_or(u32::MAX),
+            synchronous_node_count: reader.synchronous_node_count(),
             failsafe_mode: reader.flag("failsafe_mode"),
             pause: reader.flag("pause"),
             member_slots_ttl: reader.seconds("member_slots_ttl", 1800),
@@ -224,6 +204,17 @@ impl DynamicConfig {
     /// Keys that are set and that this version does not act on.
     pub fn pending_keys(&self) -> Vec<String> {
         super::schema::pending_in(&self.document)
+    }
+
+    /// What decisions need to know of synchronous replication. `own` is the user's `synchronous_standby_names`.
+    pub fn sync_settings(&self, own: String) -> crate::decide::view::SyncSettings {
+        crate::decide::view::SyncSettings {
+            mode: self.synchronous_mode,
+            strict: self.synchronous_mode_strict,
+            count: self.synchronous_node_count,
+            lag_bytes_max: self.maximum_lag_on_syncnode_bytes,
+            own,
+        }
     }
 
     /// True when synchronous replication is requested.
@@ -344,11 +335,32 @@ impl Reader<'_> {
         self.seconds(key, default)
     }
 
+    fn synchronous_node_count(&mut self) -> u32 {
+        let asked = self.int("synchronous_node_count", 1);
+        if asked < 1 {
+            let problem = "is less than one standby; 1 is used (IN-C13)".to_owned();
+            self.refuse(
+                "synchronous_node_count",
+                problem,
+                "write 1 or more; to wait for nobody set synchronous_mode: false",
+            );
+        }
+        u32::try_from(asked.max(1)).unwrap_or(u32::MAX)
+    }
+
     fn synchronous_mode(&mut self) -> SynchronousMode {
         match self.document.get("synchronous_mode") {
             Some(Value::String(text)) if text.eq_ignore_ascii_case("quorum") => SynchronousMode::Quorum,
-            Some(_) | None if self.flag("synchronous_mode") => SynchronousMode::On,
-            Some(_) | None => SynchronousMode::Off,
+            None | Some(Value::Null) => SynchronousMode::Off,
+            Some(value) => match bool_of(value) {
+                Some(true) => SynchronousMode::On,
+                Some(false) => SynchronousMode::Off,
+                None => {
+                    let problem = "is no mode of synchronous replication and counts as off (IN-C11)".to_owned();
+                    self.refuse("synchronous_mode", problem, "write true, false or quorum");
+                    SynchronousMode::Off
+                }
+            },
         }
     }
 
@@ -362,10 +374,6 @@ impl Reader<'_> {
             return None;
         }
         let text = |key: &str| section?.get(key).filter(|value| is_truthy(value)).map(text_of);
-        if let Some(port) = text("port").filter(|port| port.parse::<u16>().is_err()) {
-            let problem = format!("{port} is not a port: the hosts of a standby cluster share one (STB-2)");
-            self.refuse("standby_cluster.port", problem, "write a number up to 65535");
-        }
         let methods = section.and_then(|section| section.get("create_replica_methods")).and_then(Value::as_array);
         Some(StandbyCluster {
             host: text("host"),
@@ -427,15 +435,6 @@ impl Reader<'_> {
         if let Some(parameters) = section.get("parameters").filter(|value| !value.is_object() && !value.is_null()) {
             let value = crate::json::compact(parameters);
             return Err(InvalidDynamicConfig::NotAMapping { key: "postgresql.parameters", value });
-        }
-        for place in ["parameters", "recovery_conf"] {
-            for name in ["primary_conninfo", "primary_slot_name", "standby_mode"] {
-                if section.get(place).and_then(|place| place.get(name)).is_some_and(is_truthy) {
-                    let problem = "would make the primary of this cluster a standby elsewhere, and is ignored (STB-4)";
-                    let remedy = "name the cluster to follow in standby_cluster";
-                    self.refuse(&format!("postgresql.{place}.{name}"), problem.to_owned(), remedy);
-                }
-            }
         }
         let is_shared = |key: &String| !LOCAL_ONLY.contains(&key.as_str());
         Ok(section.iter().filter(|(key, _)| is_shared(key)).map(|(k, v)| (k.clone(), v.clone())).collect())
@@ -516,14 +515,19 @@ mod tests {
             ("no switch", json!({}), json!({"pause": "often"}), Some("/config: pause: \"often\": is not a boolean")),
             ("no switch before either", json!({"pause": "often"}), json!({"pause": "often", "ttl": 20}), None),
             ("no number", json!({}), json!({"synchronous_node_count": "two"}), Some("synchronous_node_count: \"two\"")),
-            ("no mapping", json!({}), json!({"slots": ["a"]}), Some("slots: [\"a\"]: is not a mapping")),
             (
-                "a standby elsewhere",
+                "IN-C13: nobody",
                 json!({}),
-                json!({"postgresql": {"parameters": {"primary_conninfo": "host=x"}}}),
-                Some("postgresql.parameters.primary_conninfo: would make the primary of this cluster a standby"),
+                json!({"synchronous_node_count": 0}),
+                Some("synchronous_node_count: 0: is less than"),
             ),
-            ("no port", json!({}), json!({"standby_cluster": {"host": "a", "port": "1,2"}}), Some("(STB-2)")),
+            (
+                "IN-C11: no mode",
+                json!({}),
+                json!({"synchronous_mode": "maybe"}),
+                Some("synchronous_mode: \"maybe\": is no mode"),
+            ),
+            ("no mapping", json!({}), json!({"slots": ["a"]}), Some("slots: [\"a\"]: is not a mapping")),
             ("no name of a slot", json!({}), json!({"slots": {"A-b": null}}), Some("slots.A-b: is no name")),
             ("an odd option", json!({}), json!({"slots": {"a": {"colour": "red"}}}), None),
             (
@@ -553,7 +557,7 @@ mod tests {
             (json!({"synchronous_mode": true, "standby_cluster": {"host": "a"}}), Off),
             (json!({"synchronous_mode": true, "standby_cluster": {}}), On),
         ] {
-            assert_eq!(dynamic(given.clone()).synchronous_mode, want, "IN-C19, IN-C22: {given}");
+            assert_eq!(dynamic(given.clone()).synchronous_mode, want, "{given}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cluster::{FailoverRequest, History, Revision};
+use crate::cluster::{FailoverRequest, History, Revision, SyncState};
 use crate::names::MemberName;
 use crate::time::BootInstant;
 
@@ -31,6 +31,19 @@ pub enum Effect {
     StoreConfig {
         /// The revision that an existing value must still have; `None`: the key must be absent.
         over: Option<Revision>,
+    },
+    /// Write `/sync`, or delete it (DCS-6). Whoever has changed it since wins (SON-9).
+    StoreSync {
+        /// What it shall say; `None` deletes it.
+        state: Option<SyncState>,
+        /// The revision it must still have; zero while it does not exist.
+        seen: Revision,
+    },
+    /// Let commits wait for these standbys, or for the user's own, and see that the server has taken it over. For a server
+    /// that is down: when it starts.
+    LoadStandbyNames {
+        /// `synchronous_standby_names`; `None`: what the user has configured.
+        names: Option<String>,
     },
     /// Overwrite `failover` (MAN-L9, UNL-4).
     RewriteFailover {
@@ -144,6 +157,7 @@ impl Effect {
             Effect::Promote | Effect::StoreHistory(_) | Effect::StoreConfig { .. } | Effect::StoreFailsafe { .. } => {
                 true
             }
+            Effect::StoreSync { .. } => true, // INV-S16
             Effect::Start(StartAs::Primary) | Effect::Restart(StartAs::Primary) => true,
             Effect::Start(StartAs::Standby { .. })
             | Effect::Restart(StartAs::Standby { .. })
@@ -151,6 +165,7 @@ impl Effect {
             | Effect::Adopt
             | Effect::Release
             | Effect::StoreSystemId { .. }
+            | Effect::LoadStandbyNames { .. }
             | Effect::RewriteFailover { .. }
             | Effect::ClearInitialize { .. }
             | Effect::PollPeers(_)
@@ -197,8 +212,6 @@ pub enum DemoteMode {
     ImmediateNoLock,
     /// Fast stop, the store does not answer; the key expires by time.
     Offline,
-    /// Fast stop, the key is kept: the cluster becomes a standby of another one (DEM-5, DEM-10).
-    Cluster,
 }
 
 impl DemoteMode {
@@ -206,7 +219,7 @@ impl DemoteMode {
     pub fn releases(self) -> bool {
         match self {
             DemoteMode::Graceful | DemoteMode::Immediate => true,
-            DemoteMode::ImmediateNoLock | DemoteMode::Offline | DemoteMode::Cluster => false,
+            DemoteMode::ImmediateNoLock | DemoteMode::Offline => false,
         }
     }
 }

@@ -252,7 +252,9 @@ pub fn with_promised_leader(cluster: &Arc<Cluster>, failsafe: &Failsafe, now: Bo
 pub(super) fn keeps_promise(view: &View, cluster: &Cluster) -> Option<Decision> {
     let promise = view.failsafe.promise_at(view.now)?;
     // A server that somebody has promoted by hand is stopped as any other one without the lease.
-    let may_lead = (cluster.is_unlocked() || cluster.is_led_by(&view.me)) && !view.postgres.is_primary();
+    // A view from before our own acquisition says nothing about who leads.
+    let leads = cluster.is_led_by(&view.me) || super::is_owner(view, cluster);
+    let may_lead = (cluster.is_unlocked() || leads) && !view.postgres.is_primary();
     may_lead.then(|| Reason::KeepsPromise { leader: promise.leader.clone() }.wake_at(promise.until))
 }
 

@@ -10,9 +10,10 @@ use crate::time::BootInstant;
 
 use super::effect::{Decision, DemoteMode, Effect};
 use super::memory::Memory;
-use super::peers::{self, Asked, Bound, Candidates, PeerAnswer, failover_possible, request};
+use super::peers::{self, Asked, Bound, Candidates, PeerAnswer, failover_possible, request, sync_is_active};
 use super::race::{LagCheck, Standing, everybody, is_ahead, living_primary, stand};
 use super::reason::Reason;
+use super::sync;
 use super::view::View;
 
 /// MAN-L1…9: what a leader with a fresh lease does about a request. `None`: nothing.
@@ -81,7 +82,10 @@ pub(super) fn without_leader(view: &View, cluster: &Cluster, memory: &Memory) ->
     let request = in_force(view, cluster)?;
     if let Some(candidate) = &request.candidate {
         if *candidate == view.me {
-            return Some(Standing::Yes(Reason::StandsAsCandidate)); // MAN-N1
+            return Some(as_candidate(view, cluster, memory, request));
+        }
+        if !sync::may_be_complete(view, cluster) && !view.settings.paused {
+            return Some(Standing::No(Reason::NotSynchronous)); // MAN-N3
         }
         if view.settings.paused {
             return Some(Standing::No(Reason::YieldsToCandidate { candidate: candidate.clone() })); // MAN-N2
@@ -104,6 +108,24 @@ pub(super) fn without_leader(view: &View, cluster: &Cluster, memory: &Memory) ->
         return Some(Standing::No(Reason::NoRaceInPause)); // MAN-N6
     }
     Some(without_candidate(view, cluster, memory, request))
+}
+
+/// MAN-N1 with QRK-5: the candidate of a switchover must not lack what was confirmed while it was disconnected. Whoever asks
+/// for a failover accepts that.
+fn as_candidate(view: &View, cluster: &Cluster, memory: &Memory, request: &FailoverRequest) -> Standing {
+    let yes = Standing::Yes(Reason::StandsAsCandidate);
+    let accepts_loss = request.leader.is_none() || view.settings.paused;
+    if accepts_loss || !sync_is_active(view, cluster) || !sync::is_by_votes(view, cluster) {
+        return yes; // In mode `on` a voter has everything, and nobody else comes here (HLT-8).
+    }
+    let reached = view.postgres.position().zip(cluster.status.optime).is_some_and(|(ours, end)| ours >= end);
+    if reached {
+        return yes;
+    }
+    match stand(view, cluster, memory, &everybody(view, cluster, memory), LagCheck::Off) {
+        Standing::Yes(_) => yes,
+        other @ (Standing::No(_) | Standing::Ask(_)) => other,
+    }
 }
 
 fn without_candidate(view: &View, cluster: &Cluster, memory: &Memory, request: &FailoverRequest) -> Standing {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cluster::{Cluster, MemberRole, Revision};
 use crate::names::MemberName;
+use crate::sync::pick::Readiness;
 use crate::time::BootInstant;
 use crate::wal::{Lsn, Timeline};
 
@@ -46,8 +47,6 @@ pub struct Memory {
     pub checkpoint: CheckpointState,
     /// A checkpoint that failed is repeated at this instant.
     pub checkpoint_again_at: Option<BootInstant>,
-    /// When a standby leader last compared its history with that of the cluster that it follows (FOL-5).
-    pub remote_compared_at: Option<BootInstant>,
     /// Logical slots are not copied again before this instant.
     pub copy_slots_again_at: Option<BootInstant>,
     /// A start was attempted and its result was not seen yet (MEM-6, CYC-12).
@@ -64,6 +63,14 @@ pub struct Memory {
     pub proof_asked: Option<(Revision, BootInstant)>,
     /// Since when the server has been primary without a proven lease, outside pause and with the store in reach.
     pub unproven_since: Option<BootInstant>,
+    /// Which synchronous standbys have everything (MEM-12).
+    pub readiness: Readiness,
+    /// What commits wait for is managed by decisions, or was when it was last looked at (SYN-7).
+    pub standby_names_managed: bool,
+    /// When the user's own setting was loaded last.
+    pub standby_names_restored_at: Option<BootInstant>,
+    /// The key was taken as the candidate that an operator named, who accepts that commits may be missing (SPP-2).
+    pub overrides_sync: bool,
     /// The last decision was taken in pause (MEM-7).
     pub was_paused: bool,
     /// When the key was released because a pre-promote script refused (MEM-9).
@@ -165,6 +172,7 @@ impl Memory {
             if !cluster.is_unlocked() {
                 self.backoff = None; // CYC-3
                 self.yields = None;
+                self.overrides_sync &= cluster.is_led_by(&view.me);
             }
             if !cluster.is_unlocked() || self.last_led.is_none() {
                 self.last_led = Some(Arc::clone(cluster)); // MEM-2
@@ -178,7 +186,10 @@ impl Memory {
         }
         match (self.checkpoint, &view.postgres.facts) {
             // INV-S21: what was known of an earlier leadership says nothing about the next one, whoever promotes it.
-            (_, Some(facts)) if facts.in_recovery => self.checkpoint = CheckpointState::Unknown,
+            (_, Some(facts)) if facts.in_recovery => {
+                self.checkpoint = CheckpointState::Unknown;
+                self.readiness = Readiness::default();
+            }
             (CheckpointState::Unknown, Some(facts)) => {
                 self.checkpoint = if facts.checkpointed { CheckpointState::Done } else { CheckpointState::Due };
             }

@@ -33,6 +33,7 @@ mod race;
 mod recover;
 mod starting;
 mod store_lost;
+pub(crate) mod sync;
 mod system_id;
 
 #[cfg(test)]

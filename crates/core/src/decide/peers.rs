@@ -133,7 +133,15 @@ pub fn failover_possible(view: &View, cluster: &Cluster, bound: Bound, candidate
     }
     match answers(view, &members) {
         Asked::Ask(members) => Asked::Ask(members),
-        Asked::Known(answers) => Asked::Known(answers.iter().any(|(_, status)| is_fit(view, cluster, status, bound))),
+        Asked::Known(answers) => {
+            let fit = answers.iter().filter(|(_, status)| is_fit(view, cluster, status, bound)).count();
+            let is_requested = requested.is_some() && candidates == Candidates::AsRequested;
+            let overrides = request.is_some_and(|request| request.leader.is_none());
+            // FP-6: whoever stands needs the votes of the others.
+            let by_votes = super::sync::is_by_votes(view, cluster) && !is_requested && !overrides;
+            let quorum = usize::try_from(cluster.sync.value.quorum).unwrap_or(usize::MAX);
+            Asked::Known(fit > if by_votes { quorum } else { 0 })
+        }
     }
 }
 
@@ -164,9 +172,6 @@ fn in_history(cluster: &Cluster, timeline: Option<Timeline>, position: Lsn) -> L
 /// RACE-2, FP-5, INV-S9: never so far behind that its own promotion ends below the newest timeline that was ever
 /// published; with `check_timeline`, on that timeline.
 pub(super) fn timeline_suffices(view: &View, cluster: &Cluster, timeline: Option<Timeline>) -> bool {
-    if view.settings.standby_cluster {
-        return true; // STB-1: timelines are the other cluster's.
-    }
     match (cluster.timeline(), timeline) {
         (None, _) => true,
         (Some(_), None) => !view.settings.check_timeline,
@@ -177,7 +182,7 @@ pub(super) fn timeline_suffices(view: &View, cluster: &Cluster, timeline: Option
 
 /// SYN-5: synchronous replication is requested and somebody maintains `/sync`.
 pub(super) fn sync_is_active(view: &View, cluster: &Cluster) -> bool {
-    view.settings.synchronous && !cluster.sync.value.is_empty()
+    view.settings.sync.method().is_some() && !cluster.sync.value.is_empty()
 }
 
 /// The request in the store, when there is one.

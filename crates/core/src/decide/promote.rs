@@ -8,8 +8,9 @@ use crate::mutant::{Mutant, leaves_out};
 use super::effect::{Decision, DemoteMode, Effect};
 use super::failsafe;
 use super::memory::Memory;
-use super::peers::{Asked, Bound, Candidates, failover_possible, sync_is_active};
+use super::peers::{Asked, Bound, Candidates, failover_possible};
 use super::reason::Reason;
+use super::sync::{self, Led};
 use super::view::View;
 
 /// How often a promotion is looked at whose action has ended before recovery did.
@@ -29,22 +30,39 @@ pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> De
         return Reason::DoesNotAnswer.alone(); // CYC-21
     }
     if in_recovery == Some(false) {
-        return match history_to_write(view, cluster) {
-            Some(history) => Reason::WritesHistory.with([Effect::StoreHistory(history)]), // PRO-4, PRO-11
-            None => failsafe::write_map(view, cluster, memory).unwrap_or_else(|| Reason::Leads.alone()),
-        };
+        return lead(view, cluster, memory); // PRO-4
     }
     let promoting = view.action.as_ref().is_some_and(|action| action.kind == super::view::ActionKind::Promote);
     if promoting || view.postgres.role == MemberRole::Promoted {
         return wait_for_promotion(view, cluster, memory, promoting);
     }
-    if sync_is_active(view, cluster) {
-        return Reason::NoPromotionInSyncMode.with([Effect::Release]); // PRO-6: the pre-promote step is not built.
+    if !sync::may_be_complete(view, cluster) && !memory.overrides_sync {
+        return Reason::MayLackCommits.with([Effect::Release]); // PRO-6, SYN-3
     }
     if !view.lease.is_safe(view.now) && !leaves_out(Mutant::PromoteWithoutLease) {
         return Reason::TooLateToPromote.alone(); // PRO-12
     }
-    Reason::Promotes.with([Effect::Promote]) // PRO-7
+    let Some(facts) = &view.postgres.facts else {
+        return Reason::DoesNotAnswer.alone(); // PRO-6: it has to be known what it has loaded.
+    };
+    let mut effects = sync::before_promotion(view, cluster, facts); // PRO-6
+    effects.push(Effect::Promote); // PRO-7
+    Reason::Promotes.with(effects)
+}
+
+/// PRO-4, PRO-11: what a primary that leads has to do. A standby that is gone keeps commits waiting, so that comes first.
+fn lead(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
+    memory.overrides_sync = false;
+    let looks_again = match view.postgres.facts.as_ref().map(|facts| sync::lead(view, cluster, facts, memory)) {
+        Some(Led::First(decision)) => return decision,
+        Some(Led::Settled(looks_again)) => looks_again,
+        None => None,
+    };
+    let decision = match history_to_write(view, cluster) {
+        Some(history) => Reason::WritesHistory.with([Effect::StoreHistory(history)]),
+        None => failsafe::write_map(view, cluster, memory).unwrap_or_else(|| Reason::Leads.alone()),
+    };
+    decision.and_wake_at(looks_again)
 }
 
 /// PRO-5, PRO-9: recovery has not ended. Where it takes longer than a start may take, it is treated like one: the server

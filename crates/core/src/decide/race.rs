@@ -14,6 +14,7 @@ use super::memory::{Backoff, Memory};
 use super::peers::{self, Asked, PeerAnswer, PeerStatus, request, sync_is_active, timeline_suffices};
 use super::reason::Reason;
 use super::rewind;
+use super::sync;
 use super::view::{DataDir, View};
 
 /// The answer to "may I stand?".
@@ -36,7 +37,10 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     match may_stand(view, cluster, memory) {
         Standing::Ask(members) => Reason::AsksBeforeRace.with([Effect::PollPeers(members)]),
         Standing::Yes(Reason::Stands) if let Some(decision) = waits_for_others(view, cluster, memory) => decision,
-        Standing::Yes(reason) => reason.with(acquire(view, cluster, memory)), // UNL-3, UNL-4
+        Standing::Yes(reason) => {
+            memory.overrides_sync = reason == Reason::StandsAsCandidate;
+            reason.with(acquire(view, cluster, memory)) // UNL-3, UNL-4
+        }
         Standing::No(reason) => {
             let named = manual::in_force(view, cluster).is_some_and(|request| request.candidate.is_some());
             if named || (view.tags.nofailover && !view.settings.paused) {
@@ -132,6 +136,9 @@ fn acquire(view: &View, cluster: &Cluster, memory: &mut Memory) -> Vec<Effect> {
 /// HLT-1…13, in their order; the first that matches answers.
 fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
     let settings = &view.settings;
+    if settings.standby_cluster {
+        return Standing::No(Reason::StandbyClusterNotBuilt);
+    }
     if memory.refused_at.is_some_and(|at| view.now.since(at) < settings.ttl) {
         return Standing::No(Reason::NoRaceAfterRefusal); // HLT-1
     }
@@ -161,11 +168,13 @@ fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
     if view.tags.nofailover && !leaves_out(Mutant::NofailoverIgnored) {
         return Standing::No(Reason::NoFailover); // HLT-7
     }
-    if sync_is_active(view, cluster) {
-        // HLT-8, HLT-12: only members of /sync may win, and this version does not join it.
-        return Standing::No(Reason::NoRaceInSyncMode);
+    let request = manual::in_force(view, cluster);
+    let is_member = !sync_is_active(view, cluster) || cluster.sync.value.contains(view.me.as_str());
+    let is_switchover = request.is_some_and(|request| request.leader.is_some());
+    if (is_switchover && !is_member) || (request.is_none() && !sync::may_be_complete(view, cluster)) {
+        return Standing::No(Reason::NotSynchronous); // HLT-8, HLT-12
     }
-    if manual::in_force(view, cluster).is_some() {
+    if request.is_some() {
         // HLT-9: a request answers for itself; no answer means no.
         return manual::without_leader(view, cluster, memory).unwrap_or(Standing::No(Reason::YieldsAfterSwitchover));
     }
@@ -196,8 +205,9 @@ fn primary_without_key(view: &View, cluster: &Cluster, memory: &Memory) -> Stand
     if let Some(newest) = cluster.timeline().filter(|newest| ours < *newest) {
         return Standing::No(Reason::OldTimeline { ours, newest });
     }
-    if sync_is_active(view, cluster) {
-        return Standing::No(Reason::NoRaceInSyncMode);
+    let leads_sync = |name: &String| name.eq_ignore_ascii_case(view.me.as_str());
+    if sync_is_active(view, cluster) && !cluster.sync.value.leader.as_ref().is_some_and(leads_sync) {
+        return Standing::No(Reason::NotSynchronous); // QRK-2: what was confirmed meanwhile may be elsewhere.
     }
     let others = askable(view, cluster, memory, &everybody(view, cluster, memory));
     match peers::answers(view, &others) {
@@ -239,7 +249,12 @@ pub(super) fn stand(
     let timeline = view.postgres.facts.as_ref().and_then(|facts| facts.timeline);
     let max_bytes_behind = view.settings.maximum_lag_on_failover;
     let bytes_behind = peers::bytes_behind(cluster, timeline, ours);
-    if lag == LagCheck::On && bytes_behind > max_bytes_behind {
+    let in_sync_mode = sync_is_active(view, cluster);
+    if !sync::may_be_complete(view, cluster) {
+        return Standing::No(Reason::NotSynchronous); // HLT-12
+    }
+    // QRK-6: what is proven by membership or votes is not doubted because of commits that nobody was told of.
+    if lag == LagCheck::On && !in_sync_mode && bytes_behind > max_bytes_behind {
         return Standing::No(Reason::TooFarBehind { bytes_behind, max_bytes_behind });
     }
     if !timeline_suffices(view, cluster, timeline) {
@@ -251,8 +266,35 @@ pub(super) fn stand(
         Asked::Known(answers) => {
             let blocked =
                 answers.iter().find_map(|(name, status)| blocks(view, cluster, memory, timeline, name, status));
-            blocked.map_or(Standing::Yes(Reason::Stands), Standing::No)
+            match blocked {
+                Some(reason) => Standing::No(reason),
+                None => votes_suffice(view, cluster, &answers),
+            }
         }
+    }
+}
+
+/// RACE-4, RACE-8…10: with a quorum, so many voters have to be in reach and not ahead that one of them has every commit. The
+/// member that stored the quorum has them all itself.
+fn votes_suffice(view: &View, cluster: &Cluster, answers: &[(&MemberName, &PeerStatus)]) -> Standing {
+    let sync = &cluster.sync.value;
+    if !sync::is_by_votes(view, cluster) {
+        return Standing::Yes(Reason::Stands);
+    }
+    if sync.leader.as_ref().is_some_and(|leader| leader.eq_ignore_ascii_case(view.me.as_str())) {
+        return Standing::Yes(Reason::Stands);
+    }
+    // QRK-3: whoever may not lead has a voice nevertheless.
+    let votes_for_us = |(name, status): &&(&MemberName, &PeerStatus)| {
+        let has_position = status.position != Lsn::INVALID && status.in_recovery;
+        sync.contains(name.as_str()) && has_position && !is_ahead(view, status)
+    };
+    let votes = u32::try_from(answers.iter().filter(votes_for_us).count()).unwrap_or(u32::MAX);
+    let needed = sync.quorum + u32::from(!sync.contains(view.me.as_str()));
+    if votes >= needed {
+        Standing::Yes(Reason::Stands)
+    } else {
+        Standing::No(Reason::TooFewVotes { votes, quorum: needed })
     }
 }
 
@@ -273,6 +315,15 @@ fn blocks(
     }
     if !timeline_suffices(view, cluster, status.timeline) {
         return None; // QRK-4: it could not win, so it must not block.
+    }
+    let in_sync_mode = sync_is_active(view, cluster);
+    if in_sync_mode && !cluster.sync.value.contains(name.as_str()) {
+        return None; // HLT-13: what it has beyond the others was confirmed to nobody.
+    }
+    let leads_sync =
+        cluster.sync.value.leader.as_ref().is_some_and(|leader| leader.eq_ignore_ascii_case(name.as_str()));
+    if in_sync_mode && leads_sync {
+        return None; // RACE-6, RACE-7: a former primary may be ahead by what nobody was told of.
     }
     let ours = view.postgres.position().unwrap_or(Lsn::INVALID);
     if is_ahead(view, status) && !leaves_out(Mutant::RaceIgnoresPositions) {

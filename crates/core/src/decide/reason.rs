@@ -224,7 +224,9 @@ reasons! {
     /// A promotion was refused recently.
     NoRaceAfterRefusal ["HLT-1"] "nobody holds the leader key, but a promotion was refused here less than ttl ago";
     /// In synchronous mode only members of /sync stand, and this version does not maintain it.
-    NoRaceInSyncMode ["HLT-8", "HLT-12"] "nobody holds the leader key, but synchronous mode is active and this version of pgward does not stand in it";
+    NotSynchronous ["HLT-8", "HLT-12", "SYN-3"] "nobody holds the leader key, and this member may lack commits: /sync does not name it";
+    /// Not enough votes.
+    TooFewVotes { votes: u32, quorum: u32 } ["RACE-10", "QRM-I4"] "has {votes} of the {quorum} votes of synchronous standbys that it needs to be sure of having every commit";
     /// Not in the failsafe map.
     NotInFailsafeMap ["HLT-11", "FS-8"] "nobody holds the leader key, but this member is not in the failsafe map";
     /// A newer primary existed.
@@ -281,8 +283,14 @@ reasons! {
     TooLateToPromote ["PRO-12", "INV-S3"] "the leader lease is about to run out: does not promote";
     /// A script, the fencer or the file system refused.
     PromotionRefused { why: String } ["PRO-3"] "the promotion was refused ({why}): gives up the leader key";
-    /// Synchronous mode.
-    NoPromotionInSyncMode ["PRO-6", "SPP-1"] "synchronous mode is active, which this version of pgward does not promote in: gives up the leader key";
+    /// It was not a synchronous standby.
+    MayLackCommits ["PRO-6", "SYN-3"] "synchronous mode is on and this member, which /sync does not name, may lack commits: gives up the leader key";
+    /// Who may win is changed.
+    StoresSyncState { voters: String } ["SON-6", "SON-9", "QRM-D3"] "leads; stores who has every commit besides this member: {voters}";
+    /// What commits wait for is changed.
+    LoadsStandbyNames { names: String } ["SON-7", "QRM-D3"] "leads; commits wait for '{names}' from now on";
+    /// Back to asynchronous replication.
+    EndsSynchronousMode ["SYN-7"] "leads; synchronous mode was switched off";
     /// The server did not answer.
     DoesNotAnswer ["CYC-21", "IN-P4"] "PostgreSQL did not answer; its last known role counts";
     /// A checkpoint is due.
@@ -291,17 +299,7 @@ reasons! {
     WritesHistory ["HIS-1", "PRO-11"] "leads; writes the history of timelines";
 
     /// Standby clusters are never writable.
-    PrimaryInStandbyCluster ["INV-S25", "PAU-7"] "this is a standby cluster and PostgreSQL is primary; nothing is done in pause";
-    /// A standby cluster is created.
-    BootstrapsStandby ["BOO-1", "BOO-2"] "the cluster was never initialised: races to copy the cluster that it follows";
-    /// The normal state of the leader of a standby cluster.
-    FollowsRemote ["OWN-3", "STB-1", "STB-2"] "this member holds the leader lease and follows the primary of another cluster";
-    /// The configuration made this a standby cluster.
-    BecomesStandbyCluster ["STB-3", "STB-4", "DEM-10", "INV-S25"] "this has become a standby cluster: stops being primary, to follow the other cluster";
-    /// The standby leader's server is started.
-    StartsAsStandbyLeader ["REC-9", "STB-1"] "holds the leader lease of a standby cluster: starts PostgreSQL to follow the other cluster";
-    /// A member of a standby cluster without a leader.
-    StartsFollowingRemote ["REC-10", "NTF-2"] "nobody leads this standby cluster: starts PostgreSQL to follow the other cluster";
+    StandbyClusterNotBuilt ["INV-S25"] "this is a standby cluster, which this version of pgward only watches: never promotes";
     /// Re-points the upstream.
     ChangesUpstream { upstream: String } ["FOL-10"] "follows {upstream} from now on";
     /// Replay was paused by a change of parameters.

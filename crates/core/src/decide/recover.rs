@@ -3,8 +3,6 @@
 use crate::cluster::{Cluster, MemberRole, PostgresState};
 use crate::mutant::{Mutant, leaves_out};
 
-use crate::names::MemberName;
-
 use super::effect::{Decision, DemoteMode, Effect, StartAs};
 use super::follow;
 use super::is_owner;
@@ -13,6 +11,7 @@ use super::memory::{Memory, RewindState};
 use super::peers::{Asked, Bound, Candidates, failover_possible};
 use super::reason::Reason;
 use super::rewind::{self, Remedy};
+use super::sync;
 use super::view::{Lease, View};
 
 /// REC-1…11.
@@ -50,7 +49,9 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         && control.is_some_and(|control| control.state.was_primary() && !control.has_signal_file)
     {
         memory.recovering = true;
-        return Reason::RestartsAfterCrash.with([Effect::Start(StartAs::Primary)]); // REC-3
+        let mut effects = sync::before_start(view, cluster);
+        effects.push(Effect::Start(StartAs::Primary)); // REC-3
+        return Reason::RestartsAfterCrash.with(effects);
     }
     if let (Some(error), Some(retry_at)) = (&memory.start_error, memory.retry_at)
         && view.now < retry_at
@@ -66,9 +67,6 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     {
         memory.crash_recovery_tried = true;
         return Reason::RecoversFirst.with([Effect::CrashRecover]); // REC-5
-    }
-    if owner && view.settings.standby_cluster {
-        return as_standby_leader(view, cluster, memory); // REC-9
     }
     if owner {
         memory.rewind = RewindState::Initial;
@@ -93,29 +91,12 @@ fn as_replica(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     }
     memory.recovering = true;
     let upstream = follow::upstream(&view.me, &view.tags, &view.settings, cluster);
-    // Nobody can stream from a mere name.
-    let upstream = upstream.filter(|name| name.is_remote() || cluster.members.contains_key(name));
+    let upstream = upstream.filter(|name| cluster.members.contains_key(name)); // Nobody can stream from a mere name.
     let reason = match &upstream {
         Some(leader) => Reason::StartsAsReplica { leader: leader.clone() },
         None => Reason::StartsWithoutLeader,
     };
-    let reason =
-        if upstream.as_ref().is_some_and(MemberName::is_remote) { Reason::StartsFollowingRemote } else { reason };
     reason.with([Effect::Start(StartAs::Standby { upstream })]) // REC-11
-}
-
-/// REC-9: compares with the other cluster first, and starts as its standby.
-fn as_standby_leader(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
-    if matches!(memory.rewind, RewindState::Initial) {
-        memory.remote_compared_at = Some(view.now);
-        rewind::request_check(memory); // REC-8
-    }
-    if let Some(decision) = rewind::next_step(view, cluster, memory) {
-        return decision;
-    }
-    memory.recovering = true;
-    let upstream = follow::upstream(&view.me, &view.tags, &view.settings, cluster);
-    Reason::StartsAsStandbyLeader.with([Effect::Start(StartAs::Standby { upstream })])
 }
 
 /// PAU-3, PAU-9: nothing is started, except what stepped down for a request.

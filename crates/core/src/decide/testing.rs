@@ -10,11 +10,13 @@ use super::peers::{PeerAnswer, PeerPoll, PeerStatus};
 use super::rewind::ControlState;
 use super::view::{
     ActionKind, Control, DataDir, Facts, Finished, Lease, Outcome, OwnTags, Postgres, RecoveryDiff, RunningAction,
-    Settings, Store, View,
+    Settings, Store, SyncSettings, View,
 };
 use super::{DemoteMode, Effect, Memory, decide};
 use crate::cluster::{Cluster, LeaseId, MemberRole, PostgresState, RawKey, Revision};
+use crate::config::SynchronousMode;
 use crate::names::MemberName;
+use crate::sync::pick::Replication;
 use crate::time::{BootInstant, WallTime};
 use crate::wal::{Lsn, Timeline};
 
@@ -38,13 +40,18 @@ pub(crate) fn settings() -> Settings {
         primary_start_timeout: Duration::from_secs(300),
         primary_race_backoff: Duration::ZERO,
         paused: false,
-        synchronous: false,
+        sync: SyncSettings::default(),
         standby_cluster: false,
         failsafe_mode: false,
         use_pg_rewind: true,
         wipe_on_rewind_failure: false,
         wipe_on_divergence: false,
     }
+}
+
+/// Mode `on`, with one standby.
+pub(crate) fn synchronous_on() -> SyncSettings {
+    SyncSettings { mode: SynchronousMode::On, ..SyncSettings::default() }
 }
 
 pub(crate) fn paused() -> Settings {
@@ -96,6 +103,7 @@ pub(crate) fn facts(in_recovery: bool) -> Facts {
         streaming: in_recovery,
         replay_paused: false,
         history: None,
+        replication: Replication::default(),
         checkpointed: true,
     }
 }

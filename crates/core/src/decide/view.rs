@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::{Cluster, History, MemberRole, PostgresState, Revision};
+use crate::config::SynchronousMode;
 use crate::names::MemberName;
+use crate::sync::pick::Replication;
+use crate::sync::{Method, Wanted};
 use crate::time::{BootInstant, WallTime, demote_deadline, lease_end};
 use crate::wal::{Lsn, Timeline};
 
@@ -97,8 +100,9 @@ pub struct Settings {
     pub primary_race_backoff: Duration,
     /// Maintenance mode.
     pub paused: bool,
-    /// Synchronous replication is requested.
-    pub synchronous: bool,
+    /// Synchronous replication (IN-C11…14).
+    #[serde(default)]
+    pub sync: SyncSettings,
     /// This is a standby cluster, where nobody may ever be writable (INV-S25).
     pub standby_cluster: bool,
     /// A primary without the store may go on while all others agree (FS-1).
@@ -109,6 +113,44 @@ pub struct Settings {
     pub wipe_on_rewind_failure: bool,
     /// `remove_data_directory_on_diverged_timelines`.
     pub wipe_on_divergence: bool,
+}
+
+/// Synchronous replication as asked for.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct SyncSettings {
+    /// `synchronous_mode`.
+    pub mode: SynchronousMode,
+    /// `synchronous_mode_strict`: rather block commits than go on without a standby.
+    pub strict: bool,
+    /// `synchronous_node_count`; at least 1.
+    pub count: u32,
+    /// `maximum_lag_on_syncnode`, in bytes; `None` is no limit.
+    pub lag_bytes_max: Option<u64>,
+    /// The user's own `synchronous_standby_names`, which count while the mode is off.
+    pub own: String,
+}
+
+impl Default for SyncSettings {
+    fn default() -> Self {
+        SyncSettings { mode: SynchronousMode::Off, strict: false, count: 1, lag_bytes_max: None, own: String::new() }
+    }
+}
+
+impl SyncSettings {
+    /// How standbys are chosen from; `None` while the mode is off.
+    pub fn method(&self) -> Option<Method> {
+        match self.mode {
+            SynchronousMode::Off => None,
+            SynchronousMode::On => Some(Method::Priority),
+            SynchronousMode::Quorum => Some(Method::Quorum),
+        }
+    }
+
+    /// How many standbys there have to be.
+    pub fn wanted(&self) -> Wanted {
+        Wanted { count: self.count.max(1), strict: self.strict }
+    }
 }
 
 /// What the store says, as far as it can be known now.
@@ -248,6 +290,9 @@ pub struct Facts {
     pub replay_paused: bool,
     /// The local history file of the present timeline, when the store's `history` does not reach it yet (HIS-1).
     pub history: Option<History>,
+    /// Who streams from here, and whom commits wait for (IN-P10).
+    #[serde(default)]
+    pub replication: Replication,
     /// The control file's timeline is the present one: no checkpoint is due after a promotion (RWD-15).
     pub checkpointed: bool,
 }

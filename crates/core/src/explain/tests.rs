@@ -190,7 +190,7 @@ fn a_lost_leader_is_followed_by_the_fittest_when_its_lease_has_run_out() {
 #[test]
 fn each_of_the_others_has_its_reason() {
     let paused = |view: &mut View| view.settings.paused = true;
-    let synchronous = |view: &mut View| view.settings.synchronous = true;
+    let synchronous = |view: &mut View| view.settings.sync = synchronous_on();
     let watched = live(100_000_000, prefers(1));
     for (what, live, c, winner) in [
         (

@@ -52,7 +52,8 @@ pub fn is_refusal(reason: &Reason) -> bool {
             | Reason::NoRaceInPause
             | Reason::NoRaceWhileStarting
             | Reason::NoRaceAfterRefusal
-            | Reason::NoRaceInSyncMode
+            | Reason::NotSynchronous
+            | Reason::TooFewVotes { .. }
             | Reason::NotInFailsafeMap
             | Reason::OldTimeline { .. }
             | Reason::TooFarBehind { .. }
@@ -68,9 +69,9 @@ pub fn is_refusal(reason: &Reason) -> bool {
             | Reason::MayNotLeadByHand { .. }
             | Reason::PromotionCancelled
             | Reason::PromotionRefused { .. }
-            | Reason::NoPromotionInSyncMode
+            | Reason::MayLackCommits
             | Reason::TooLateToPromote
-            | Reason::PrimaryInStandbyCluster
+            | Reason::StandbyClusterNotBuilt
             | Reason::MayNotBootstrap
             | Reason::ForeignDataDir { .. }
             | Reason::ForeignDataDirInPause { .. }
@@ -95,6 +96,11 @@ pub fn effect(effect: &Effect) -> String {
             format!("ask {} to wait", members.iter().map(String::as_str).collect::<Vec<_>>().join(" and "))
         }
         Effect::LiveOnConsent { .. } => "go on with the consent of all others".to_owned(),
+        Effect::StoreSync { state: Some(_), .. } => "write sync".to_owned(),
+        Effect::StoreSync { state: None, .. } => "delete sync".to_owned(),
+        Effect::LoadStandbyNames { names: Some(names) } if names.is_empty() => "let commits wait for nobody".to_owned(),
+        Effect::LoadStandbyNames { names: Some(names) } => format!("let commits wait for {names}"),
+        Effect::LoadStandbyNames { names: None } => "load the configured synchronous_standby_names".to_owned(),
         Effect::ClearInitialize { .. } => "delete the empty initialize".to_owned(),
         Effect::PollPeers(members) => {
             let names: Vec<&str> = members.iter().map(MemberName::as_str).collect();
@@ -113,7 +119,6 @@ pub fn effect(effect: &Effect) -> String {
             DemoteMode::Immediate => "stop at once, then release the leader key".to_owned(),
             DemoteMode::ImmediateNoLock => "stop at once".to_owned(),
             DemoteMode::Offline => "stop in order, then start read-only".to_owned(),
-            DemoteMode::Cluster => "stop in order, and keep the leader key".to_owned(),
         },
         Effect::StopImmediately => "stop at once".to_owned(),
         Effect::CancelAction => "cancel what is under way".to_owned(),

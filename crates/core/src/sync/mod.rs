@@ -61,7 +61,7 @@ impl Wanted {
 
 /// SST-1: fewer fit standbys than allowed. Commits wait for those that are stored, whatever happens to them, or for
 /// nobody that exists.
-fn holds_out(stored: &SyncState, method: Method, minimum: usize) -> StandbyNames {
+pub(crate) fn holds_out(stored: &SyncState, method: Method, minimum: usize) -> StandbyNames {
     let names = Names::from(&stored.voters);
     let needed = names.len().saturating_sub(usize::try_from(stored.quorum).unwrap_or(usize::MAX));
     StandbyNames::new(method, count_of(needed.max(minimum)), names)

@@ -23,6 +23,17 @@ pub struct Replication {
 }
 
 impl Replication {
+    /// True when somebody has come or gone since, or counts for something else. Positions change all the time and do not count.
+    pub fn differs_in_kind(&self, before: &Replication) -> bool {
+        let kind = |walsender: &Walsender| (walsender.application_name.clone(), walsender.streaming, walsender.rank);
+        let kinds = |replication: &Replication| {
+            let mut kinds: Vec<_> = replication.walsenders.iter().map(kind).collect();
+            kinds.sort();
+            kinds
+        };
+        self.loaded != before.loaded || kinds(self) != kinds(before)
+    }
+
     /// The setting, taken apart. A text that nobody can read is for nobody known, and is replaced.
     pub fn setting(&self) -> StandbyNames {
         StandbyNames::parse(&self.loaded)

@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    /// SYN-2: wherever it is interrupted, a voter is somebody for whom each commit waits.
+    /// SYN-2, INV-S6: wherever it is interrupted, a voter is somebody for whom each commit waits.
     #[test]
     fn every_way_keeps_voters_among_those_whom_commits_wait_for() {
         let sets = ["", "b", "c", "bc", "cd", "bcd"];

@@ -171,7 +171,7 @@ impl World {
             primary_start_timeout: dynamic.primary_start_timeout,
             primary_race_backoff: dynamic.primary_race_backoff,
             paused: dynamic.pause,
-            synchronous: dynamic.is_synchronous(),
+            sync: dynamic.sync_settings(String::new()),
             standby_cluster: dynamic.standby_cluster.is_some(),
             failsafe_mode: dynamic.failsafe_mode,
             use_pg_rewind: flag("use_pg_rewind"),
@@ -380,6 +380,18 @@ impl World {
                 self.write(name, "failover", &value, seen.map_or(Condition::Always, Condition::At))?;
             }
             Effect::StoreHistory(history) => self.write(name, "history", &history.to_value(), Condition::Always)?,
+            Effect::StoreSync { state: Some(state), seen } => {
+                self.write(name, "sync", &state.to_value(), Condition::At(*seen))?;
+            }
+            Effect::StoreSync { state: None, seen } => {
+                self.ask(name, |store, _| store.remove("sync", Condition::At(*seen)))?;
+                self.catch_up(name);
+            }
+            Effect::LoadStandbyNames { names } => {
+                if let Some(process) = &mut self.node_mut(name).postgres.process {
+                    process.standby_names = names.clone().unwrap_or_default();
+                }
+            }
             Effect::ClearInitialize { seen } => {
                 self.ask(name, |store, _| store.remove("initialize", Condition::At(*seen)))?;
                 self.catch_up(name);
@@ -490,6 +502,8 @@ impl World {
             | Effect::LiveOnConsent { .. }
             | Effect::StoreFailsafe { .. }
             | Effect::ReloadUpstream { .. }
+            | Effect::StoreSync { .. }
+            | Effect::LoadStandbyNames { .. }
             | Effect::ResumeReplay
             | Effect::Exit { .. } => {}
         }

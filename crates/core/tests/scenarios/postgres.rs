@@ -6,6 +6,7 @@ use pgward_core::cluster::{History, HistoryLine};
 use pgward_core::decide::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRole};
 use pgward_core::decide::view::{Control, DataDir, Facts};
 use pgward_core::names::MemberName;
+use pgward_core::sync::pick::Replication;
 use pgward_core::time::BootInstant;
 use pgward_core::wal::{Lsn, Timeline};
 
@@ -116,6 +117,8 @@ pub(crate) struct Process {
     pub(crate) announced: bool,
     pub(crate) upstream: Option<MemberName>,
     pub(crate) is_streaming: bool,
+    /// `synchronous_standby_names`.
+    pub(crate) standby_names: String,
     pub(crate) promotes_at: Option<BootInstant>,
     /// A kill is under way and takes effect then.
     pub(crate) dies_at: Option<BootInstant>,
@@ -180,6 +183,7 @@ impl Postgres {
             announced: false,
             upstream,
             is_streaming: false,
+            standby_names: String::new(),
             promotes_at: None,
             dies_at: None,
         });
@@ -277,6 +281,7 @@ impl Postgres {
             streaming: process.is_streaming,
             replay_paused: false,
             history: (!process.in_recovery && !lines.is_empty()).then_some(History { lines }),
+            replication: Replication { loaded: process.standby_names.clone(), ..Replication::default() },
             checkpointed: data.is_checkpointed,
         })
     }

@@ -7,6 +7,9 @@ use pgward_agent::rest::view::{ReplicationState, ServerFacts, WalPosition, Walse
 use pgward_agent::server::{Details, Look, Postmaster, Seen, ServerError, ServerSight};
 use pgward_core::cluster::{Cluster, History, HistoryLine, Member, MemberRole, PostgresState};
 use pgward_core::decide::view::{ActionKind, Control, DataDir, Facts, RecoveryDiff};
+use pgward_core::names::MemberName;
+use pgward_core::sync::pick::{self, Rank, Replication};
+use pgward_core::sync::{Method, StandbyNames};
 use pgward_core::wal::{Lsn, Timeline};
 use tokio::time::sleep;
 
@@ -51,7 +54,8 @@ struct Monitoring {
     receiver: Option<super::process::Receiver>,
     upstream: Option<Upstream>,
     started_at: tokio::time::Instant,
-    walsenders: Vec<String>,
+    walsenders: Vec<(MemberName, Lsn)>,
+    standby_names: StandbyNames,
     slots: Vec<(String, Lsn)>,
     history: Vec<(Timeline, Lsn)>,
 }
@@ -60,6 +64,32 @@ impl Monitoring {
     /// The larger of received and replayed of a standby, the flush position of a primary (IN-P5).
     fn position(&self) -> Lsn {
         if self.is_in_recovery { self.received.unwrap_or_default().max(self.replayed) } else { self.flushed }
+    }
+}
+
+impl Monitoring {
+    /// IN-P10.
+    fn replication(&self) -> Replication {
+        let setting = &self.standby_names;
+        let rank = |name: &MemberName| match (setting.names.contains(name.as_str()), setting.method) {
+            (false, _) => Rank::Async,
+            (true, Method::Quorum) => Rank::Quorum,
+            (true, Method::Priority) => Rank::Sync,
+        };
+        let walsender = |(name, flushed): &(MemberName, Lsn)| pick::Walsender {
+            application_name: name.to_string(),
+            slot: None,
+            streaming: true,
+            rank: rank(name),
+            written: Some(*flushed),
+            flushed: Some(*flushed),
+            replayed: Some(*flushed),
+        };
+        Replication {
+            loaded: setting.to_string(),
+            walsenders: self.walsenders.iter().map(walsender).collect(),
+            ..Replication::default()
+        }
     }
 }
 
@@ -83,7 +113,8 @@ impl State {
             receiver: process.receiver,
             upstream: process.upstream.clone(),
             started_at: process.started_at,
-            walsenders: process.walsenders.values().map(|walsender| walsender.member.to_string()).collect(),
+            walsenders: process.walsenders.values().map(|it| (it.member.clone(), it.flushed)).collect(),
+            standby_names: self.standby_names.clone().unwrap_or_else(StandbyNames::nobody),
             slots: data.slots.iter().filter_map(|(name, slot)| Some((name.clone(), slot.restart?))).collect(),
             history: data.history().to_vec(),
         })
@@ -216,6 +247,16 @@ impl ServerSight for ModelServer {
         seen
     }
 
+    async fn standbys_change(&self, before: &Replication) {
+        loop {
+            sleep(Duration::from_millis(200)).await;
+            let seen = self.postgres().state().answer().ok().map(|monitoring| monitoring.replication());
+            if seen.is_some_and(|seen| seen.differs_in_kind(before)) {
+                return;
+            }
+        }
+    }
+
     async fn fresh_facts(&self, leader_timeline: Option<Timeline>) -> Option<ServerFacts> {
         let monitoring = self.postgres().monitor().await.ok()?;
         let timeline = self.timeline(&monitoring, leader_timeline).await;
@@ -295,6 +336,7 @@ impl ModelServer {
             streaming: monitoring.receiver.is_some(),
             replay_paused: monitoring.is_replay_paused,
             history: (is_new_timeline && !monitoring.is_in_recovery).then(|| self.history(monitoring)),
+            replication: monitoring.replication(),
             checkpointed: Some(monitoring.control_timeline) == timeline,
         });
         if monitoring.is_in_recovery
@@ -367,9 +409,9 @@ impl ModelServer {
         } else {
             WalPosition::Primary { location: monitoring.flushed }
         };
-        let walsender = |member: &String| Walsender {
+        let walsender = |(member, _): &(MemberName, Lsn)| Walsender {
             usename: "replicator".to_owned(),
-            application_name: member.clone(),
+            application_name: member.to_string(),
             client_addr: None,
             state: "streaming".to_owned(),
             sync_state: "async".to_owned(),

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use pgward_core::decide::rewind::ControlState;
 use pgward_core::names::MemberName;
+use pgward_core::sync::StandbyNames;
 use pgward_core::wal::{Lsn, Timeline};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -311,9 +312,14 @@ impl Postgres {
         self.promote_now()
     }
 
-    /// The members that a commit waits for: each has to have flushed it.
-    pub fn set_sync_standbys(&self, members: Vec<MemberName>) {
-        self.change(|state| state.sync_standbys = members);
+    /// Whom a commit waits for: they have to have flushed it.
+    pub fn set_standby_names(&self, names: StandbyNames) {
+        self.change(|state| state.standby_names = Some(names));
+    }
+
+    /// Whom a commit waits for.
+    pub fn standby_names(&self) -> StandbyNames {
+        self.state().standby_names.clone().unwrap_or_else(StandbyNames::nobody)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

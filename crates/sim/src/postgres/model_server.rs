@@ -29,6 +29,8 @@ pub(super) struct Known {
     pub effective: Arc<EffectivePostgresql>,
     /// The timeline that the server replayed when it was asked, and the leader's then.
     pub timeline: Option<(Option<Timeline>, Timeline)>,
+    /// Synchronous replication is requested.
+    pub is_synchronous: bool,
     /// Members that the slots were made for last.
     pub slots_for: Vec<String>,
 }
@@ -42,7 +44,12 @@ impl ModelServer {
         let proxy_url = config.postgresql.proxy_address.as_ref().map(|address| url(address));
         let api_url = config.restapi.api_url();
         postgres.power_on();
-        let state = Mutex::new(Known { effective, timeline: None, slots_for: Vec::new() });
+        let state = Mutex::new(Known {
+            effective,
+            timeline: None,
+            is_synchronous: dynamic.is_synchronous(),
+            slots_for: Vec::new(),
+        });
         ModelServer(Arc::new(Inner { postgres: postgres.clone(), config, conn_url, api_url, proxy_url, state }))
     }
 
@@ -84,6 +91,7 @@ impl ServerSettings for ModelServer {
         let mut known = self.known();
         let has_changed = *known.effective != *effective;
         known.effective = effective;
+        known.is_synchronous = dynamic.is_synchronous();
         has_changed
     }
 
@@ -105,6 +113,10 @@ impl ServerSettings for ModelServer {
             wipe_on_divergence: effective.remove_data_directory_on_diverged_timelines,
             use_slots: effective.use_slots,
         }
+    }
+
+    fn own_standby_names(&self) -> String {
+        String::new()
     }
 
     fn conn_url(&self) -> &str {

@@ -9,6 +9,7 @@ use pgward_core::cluster::{Cluster, Member};
 use pgward_core::decide::rewind::ControlState;
 use pgward_core::decide::slots::plan::{Position, PresentKind, PresentSlot, SlotStep};
 use pgward_core::decide::slots::{LogicalSlot, Slots};
+use pgward_core::sync::StandbyNames;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -215,6 +216,9 @@ impl ServerControl for ModelServer {
     }
 
     async fn start_standby(&self, upstream: Option<&Member>) -> Result<ModelPostmaster, ServerError> {
+        if self.known().is_synchronous {
+            self.postgres().set_standby_names(StandbyNames::nobody()); // REC-11
+        }
         self.launch(StartAs::Standby(self.upstream(upstream))).await
     }
 
@@ -288,10 +292,6 @@ impl ServerControl for ModelServer {
         }
     }
 
-    async fn archive_last_wal(&self) -> Result<(), ServerError> {
-        Ok(())
-    }
-
     async fn checkpoint(&self) -> Result<(), ServerError> {
         self.postgres().sql_checkpoint().await
     }
@@ -315,6 +315,13 @@ impl ServerControl for ModelServer {
             return Err(unusable("PostgreSQL is not running"));
         }
         self.postgres().follow(StartAs::Standby(self.upstream(upstream)));
+        Ok(())
+    }
+
+    async fn load_standby_names(&self, names: Option<&str>) -> Result<(), ServerError> {
+        let names = StandbyNames::parse(names.unwrap_or_default()).map_err(|problem| unusable(problem.to_string()))?;
+        sleep(self.postgres().between(2, 30)).await;
+        self.postgres().set_standby_names(names);
         Ok(())
     }
 

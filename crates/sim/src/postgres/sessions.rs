@@ -70,8 +70,9 @@ impl State {
 
     fn is_confirmed(&self, end: Lsn) -> bool {
         let Some(process) = &self.process else { return false };
-        self.sync_standbys
-            .iter()
-            .all(|member| process.walsenders.values().any(|it| it.member == *member && it.flushed >= end))
+        let Some(setting) = self.standby_names.as_ref().filter(|setting| setting.is_in_force()) else { return true };
+        let listed = process.walsenders.values().filter(|it| setting.names.contains(it.member.as_str()));
+        let has_it = listed.filter(|it| it.flushed >= end).count();
+        has_it >= usize::try_from(setting.count).unwrap_or(usize::MAX)
     }
 }

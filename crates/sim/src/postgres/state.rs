@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pgward_core::decide::rewind::ControlState;
 use pgward_core::names::MemberName;
+use pgward_core::sync::StandbyNames;
 use pgward_core::wal::{Lsn, Timeline};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +37,8 @@ pub(super) struct State {
     pub is_off: bool,
     /// The server that ran when the power was lost: nobody was told of its end.
     pub lost_pid: Option<i32>,
-    pub sync_standbys: Vec<MemberName>,
+    /// `synchronous_standby_names` in the configuration, which is in force at once.
+    pub standby_names: Option<StandbyNames>,
     /// The last words of the last server.
     pub output: String,
     /// To be told after the lock is released.

@@ -251,12 +251,6 @@ fn validation_is_stricter_than_a_start() {
             json!({"bootstrap": {"dcs": {"ignore_slots": [{"type": "both"}]}}}),
             Some("bootstrap.dcs.ignore_slots[0].type: is both, which no slot is"),
         ),
-        (
-            "a standby cluster that follows itself",
-            json!({"bootstrap": {"dcs": {"standby_cluster": {"host": "a,10.0.0.9", "port": 5433}}},
-                   "postgresql": {"connect_address": "10.0.0.9:5433"}}),
-            Some("bootstrap.dcs.standby_cluster.host: a,10.0.0.9: is this member itself"),
-        ),
         ("no superuser", json!({"postgresql": {"authentication": {"superuser": null}}}), Some("superuser: is not set")),
         ("no address", json!({"restapi": {"connect_address": null}}), Some("restapi.connect_address: is not set")),
     ] {
@@ -291,7 +285,7 @@ postgresql:
   pgbackrest: {command: x}
   callbacks: {on_start: x}
 bootstrap:
-  dcs: {synchronous_mode: on, failsafe_mode: off, slots: {a: {type: physical}}, my_own: 1}
+  dcs: {synchronous_mode: on, standby_cluster: {host: a}, slots: {a: {type: physical}}, my_own: 1}
 tags: {nosync: true}
 ",
         &[],
@@ -306,16 +300,16 @@ tags: {nosync: true}
         "pg.yml:10: postgresql.dta_dir: is not a known key and is ignored; did you mean data_dir?",
         "pg.yml:11: postgresql.parameters.max_connections: 5: is the same on all members and ignored in the local file",
         "understood, and not acted on by this version: postgresql.create_replica_methods, postgresql.callbacks, \
-         bootstrap.dcs.synchronous_mode, tags.nosync",
+         bootstrap.dcs.standby_cluster",
         "pg.yml:17: bootstrap.dcs.my_own: is not a known key",
     ];
     for part in expected {
         assert!(lines.iter().any(|line| line.contains(part)), "wanted {part}\nfound {lines:#?}");
     }
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
-    assert_eq!(config.pending.len(), 4);
+    assert_eq!(config.pending.len(), 3);
     let dynamic = crate::config::DynamicConfig::from_map(&to_dynamic_for_bootstrap(&config)).unwrap();
-    assert_eq!(dynamic.pending_keys(), ["synchronous_mode"]);
+    assert_eq!(dynamic.pending_keys(), ["standby_cluster"]);
 }
 
 #[test]

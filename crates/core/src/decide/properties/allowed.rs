@@ -7,7 +7,7 @@ use super::super::operator::Request;
 use super::super::view::{DataDir, Lease, Store, View};
 use super::super::{Decision, DemoteMode, Effect, StartAs};
 use crate::cluster::properties::rises;
-use crate::cluster::{Cluster, MemberRole};
+use crate::cluster::{Cluster, MemberRole, SyncState};
 use crate::names::MemberName;
 
 /// What holds for each decision alone, whatever the view.
@@ -64,6 +64,8 @@ fn is_action(effect: &Effect) -> bool {
         | Effect::StoreFailsafe { .. }
         | Effect::CancelAction
         | Effect::ReloadUpstream { .. }
+        | Effect::StoreSync { .. }
+        | Effect::LoadStandbyNames { .. }
         | Effect::ResumeReplay
         | Effect::Exit { .. } => false,
     }
@@ -93,6 +95,7 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
         Effect::Acquire => {
             require(!has_promised, "INV-S15: a promise is kept")?;
             require(cluster.is_some_and(|cluster| cluster.is_unlocked()), "DCS-1: the key is free")?;
+            require(!view.settings.standby_cluster, "INV-S25: nobody leads a standby cluster")?;
             require(!view.tags.nofailover || is_primary, "INV-S24: never by itself")
         }
         Effect::Promote => {
@@ -152,14 +155,19 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
         Effect::CheckDivergence { leader: source } => not_me(source, "RWD-3: compared with somebody else"),
         Effect::Rewind { source } => {
             not_me(source, "RWD-9: from somebody else")?;
-            let name_is_remote = source.is_remote();
             let source = cluster.and_then(|cluster| cluster.members.get(source));
             let is_ready = source.is_some_and(|member| {
                 member.role() == Some(MemberRole::Primary) && !member.lacks_checkpoint_after_promote()
             });
-            // The server that is rewound asks the other cluster itself.
-            let is_remote = view.settings.standby_cluster && name_is_remote;
-            require(is_ready || is_remote, "INV-S21: from a primary that has made its checkpoint")
+            require(is_ready, "INV-S21: from a primary that has made its checkpoint")
+        }
+        Effect::StoreSync { state, .. } => {
+            require(view.lease.is_safe(view.now), "INV-S16: by the owner, with time left on the lease")?;
+            let by_me = |state: &SyncState| {
+                state.leader.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(view.me.as_str()))
+            };
+            require(state.as_ref().is_none_or(by_me), "SYN-1: in its own name")?;
+            require(state.is_some() == view.settings.sync.method().is_some(), "SYN-7: removed when the mode is off")
         }
         Effect::StoreHistory(history) => require(rises(history), "INV-S23: the timelines rise"),
         Effect::StoreSystemId { .. } => {
@@ -188,6 +196,7 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
         }
         Effect::Adopt
         | Effect::StoreConfig { .. }
+        | Effect::LoadStandbyNames { .. }
         | Effect::RewriteFailover { .. }
         | Effect::ClearInitialize { .. }
         | Effect::CancelAction

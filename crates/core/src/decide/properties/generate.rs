@@ -13,13 +13,15 @@ use super::super::rewind::{ControlState, DivergenceFacts, LocalPosition, LocalRo
 use super::super::slots::LogicalSlot;
 use super::super::view::{
     ActionKind, Control, DataDir, Facts, Finished, Lease, Outcome, OwnTags, Postgres, RecoveryDiff, RunningAction,
-    Settings, Store, View,
+    Settings, Store, SyncSettings, View,
 };
 use super::super::{CheckpointState, Memory, RewindState};
 use crate::cluster::properties::{history, raw_key};
 use crate::cluster::{Cluster, MemberRole, PostgresState, RawKey, Revision};
+use crate::config::SynchronousMode;
 use crate::names::MemberName;
 use crate::properties::choices::Choices;
+use crate::sync::pick::{CommitLevel, Rank, Readiness, Replication, Walsender};
 use crate::time::{BootInstant, WallTime};
 use crate::wal::{Lsn, Timeline};
 
@@ -171,7 +173,37 @@ fn any_facts(choices: &mut Choices<'_>, in_recovery: bool) -> Facts {
         streaming: choices.flag(),
         replay_paused: choices.rarely(8),
         history: choices.maybe(history),
+        replication: any_replication(choices),
         checkpointed: !choices.rarely(4),
+    }
+}
+
+fn any_replication(choices: &mut Choices<'_>) -> Replication {
+    let loaded = ["", "b", "2 (b,c)", "ANY 1 (b,c)", "ANY 1 (*)", crate::sync::PLACEHOLDER, "1 (", "2 (a,b,x)"];
+    let any_walsender = |choices: &mut Choices<'_>| Walsender {
+        application_name: choices.one_of(&["b", "c", "a", "C", "x", "*"]).to_owned(),
+        slot: choices.maybe(|choices| choices.one_of(&["b", "c", "x"]).to_owned()),
+        streaming: !choices.rarely(4),
+        rank: choices.one_of(&[Rank::Sync, Rank::Quorum, Rank::Potential, Rank::Async]),
+        written: choices.maybe(lsn),
+        flushed: (!choices.rarely(6)).then(|| lsn(choices)),
+        replayed: choices.maybe(lsn),
+    };
+    Replication {
+        loaded: choices.one_of(&loaded).to_owned(),
+        level: choices.one_of(&[CommitLevel::Flush, CommitLevel::RemoteWrite, CommitLevel::RemoteApply]),
+        walsenders: choices.several(3, any_walsender),
+    }
+}
+
+fn any_sync(choices: &mut Choices<'_>) -> SyncSettings {
+    use SynchronousMode::*;
+    SyncSettings {
+        mode: if choices.rarely(3) { choices.one_of(&[On, Quorum]) } else { Off },
+        strict: choices.flag(),
+        count: choices.one_of(&[1, 2, 3, 0, u32::MAX]),
+        lag_bytes_max: choices.maybe(Choices::number),
+        own: choices.one_of(&["", "b", "ANY 1 (*)", "("]).to_owned(),
     }
 }
 
@@ -231,7 +263,7 @@ fn any_settings(choices: &mut Choices<'_>) -> Settings {
         primary_start_timeout: if choices.rarely(4) { seconds(choices) } else { Duration::ZERO },
         primary_race_backoff: if choices.rarely(4) { seconds(choices) } else { Duration::ZERO },
         paused: choices.rarely(4),
-        synchronous: choices.rarely(8),
+        sync: any_sync(choices),
         standby_cluster: choices.rarely(8),
         failsafe_mode: choices.rarely(8),
         use_pg_rewind: !choices.flag(),
@@ -410,7 +442,6 @@ pub(super) fn any_memory(choices: &mut Choices<'_>) -> Memory {
         ]),
         checkpoint_again_at: choices.maybe(instant),
         copy_slots_again_at: choices.maybe(instant),
-        remote_compared_at: choices.maybe(instant),
         recovering: choices.flag(),
         start_error: choices.maybe(text),
         start_timeout: choices.maybe(|_| Duration::from_secs(60)),
@@ -418,6 +449,10 @@ pub(super) fn any_memory(choices: &mut Choices<'_>) -> Memory {
         crash_recovery_tried: choices.flag(),
         proof_asked: choices.maybe(|choices| (Revision(i64::from(choices.byte() % 8)), instant(choices))),
         unproven_since: choices.maybe(instant),
+        readiness: Readiness::default(),
+        standby_names_managed: choices.flag(),
+        standby_names_restored_at: choices.maybe(instant),
+        overrides_sync: choices.flag(),
         was_paused: choices.flag(),
         refused_at: choices.maybe(instant),
         refused: choices.maybe(text),

@@ -175,7 +175,7 @@ fn whether_another_member_can_take_over() {
     let both = [("b", Some(answer(1000))), ("c", Some(answer(1000)))];
     let none = [("b", None), ("c", None)];
     let to_b = [("failover", r#"{"leader":"a","member":"b"}"#)];
-    let synchronous = || Settings { synchronous: true, ..settings() };
+    let synchronous = || Settings { sync: synchronous_on(), ..settings() };
     let sync = |request: &'static str| [("sync", r#"{"leader":"a","sync_standby":"c"}"#), ("failover", request)];
     for (what, got, want) in [
         ("FP-7: one is enough", asked(&[], &[("b", Some(answer(1000))), ("c", None)], settings(), Bound::Lag), true),
@@ -433,8 +433,8 @@ fn standing_with_a_request_or_in_a_special_mode() {
     let both = || poll(&[("b", Some(answer(5000))), ("c", Some(answer(900)))]);
     let limited = PeerStatus { nofailover: true, ..answer(1000) };
     let clear = Effect::RewriteFailover { request: None, seen: None };
-    let sync = || Settings { synchronous: true, ..settings() };
-    let in_sync = three(None, &[("sync", r#"{"leader":"b","sync_standby":"a"}"#)]);
+    let sync = || Settings { sync: synchronous_on(), ..settings() };
+    let in_sync = three(None, &[("sync", r#"{"leader":"b","sync_standby":"c"}"#)]);
     // The leader was seen before it was gone: the cluster does not just start (RACE-13).
     let memory = Memory { last_led: Some(Arc::new(three(Some("a"), &[]))), ..Memory::default() };
     for (what, view, effects, rule) in [
@@ -464,7 +464,7 @@ fn standing_with_a_request_or_in_a_special_mode() {
             vec![],
             "MAN-N7",
         ),
-        ("HLT-8, SYN-5: synchronous mode is active", View { settings: sync(), ..replica(in_sync) }, vec![], "HLT-8"),
+        ("HLT-12, SYN-5: /sync names others", View { settings: sync(), ..replica(in_sync) }, vec![], "HLT-12"),
         (
             "HLT-11: not in the failsafe map",
             View {

@@ -32,14 +32,14 @@ fn the_winner_promotes_only_with_time_left() {
             "a standby cluster is never writable",
             View { lease: held(1), settings: Settings { standby_cluster: true, ..settings() }, ..replica(led()) },
             &[],
-            "STB-1",
+            "INV-S25",
         ),
         (
-            "synchronous mode is active and its pre-promote step does not exist: gives the key up",
+            "synchronous mode: a member that /sync does not name gives the key up",
             View {
                 lease: held(1),
-                settings: Settings { synchronous: true, ..settings() },
-                ..replica(three(Some("a"), &[("sync", r#"{"leader":"b","sync_standby":"a"}"#)]))
+                settings: Settings { sync: synchronous_on(), ..settings() },
+                ..replica(three(Some("a"), &[("sync", r#"{"leader":"b","sync_standby":"c"}"#)]))
             },
             &[Effect::Release],
             "PRO-6",

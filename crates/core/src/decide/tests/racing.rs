@@ -102,10 +102,10 @@ fn a_replica_stands_only_when_nobody_is_fitter() {
             "RACE-1",
         ),
         (
-            "synchronous mode is active",
+            "synchronous mode, and not a synchronous standby",
             View {
-                settings: Settings { synchronous: true, ..settings() },
-                ..replica(three(None, &[("sync", r#"{"leader":"b","sync_standby":"a"}"#)]))
+                settings: Settings { sync: synchronous_on(), ..settings() },
+                ..replica(three(None, &[("sync", r#"{"leader":"b","sync_standby":"c"}"#)]))
             },
             none,
             "HLT-12",

@@ -51,6 +51,7 @@ impl Observed {
             streaming: status.in_recovery,
             replay_paused: false,
             history: None,
+            replication: crate::sync::pick::Replication::default(),
             checkpointed: true,
         };
         let view = View {

@@ -15,6 +15,7 @@ use crate::decide::rewind::{DivergenceFacts, LocalPosition, LocalRole};
 use crate::decide::view::{ActionKind, DataDir, Facts, Finished, Lease, Outcome as Ended, RecoveryDiff, Store, View};
 use crate::decide::{Decision, DemoteMode, Effect, Memory, Reason, StartAs, decide, failsafe, follow};
 use crate::names::MemberName;
+use crate::sync::pick::Replication;
 use crate::time::{BootInstant, WallTime};
 use crate::wal::{Lsn, Timeline};
 
@@ -360,6 +361,14 @@ impl World {
             Effect::StoreHistory(value) => {
                 self.cluster.history = Some(Versioned { value, revision: self.cluster.revision });
             }
+            Effect::StoreSync { state, .. } => {
+                self.cluster.sync = Versioned { value: state.unwrap_or_default(), revision: self.cluster.revision };
+            }
+            Effect::LoadStandbyNames { names } => {
+                if let Some(facts) = self.facts_mut(name) {
+                    facts.replication.loaded = names.unwrap_or_default();
+                }
+            }
             Effect::ClearInitialize { .. } => self.cluster.initialize = Initialize::Absent,
             Effect::PollPeers(_) | Effect::AskConsent { .. } => {}
             Effect::LiveOnConsent { sent } => self.live_on_consent(name, sent),
@@ -550,6 +559,7 @@ impl World {
             streaming: false,
             replay_paused: false,
             history: None,
+            replication: Replication::default(),
             checkpointed: true,
         });
         machine.is_up_as(role);

@@ -92,7 +92,7 @@ fn who_is_fit_and_preferred() {
             None,
             "bc",
         ),
-        ("PICK-4: lags behind the best", seen(&two), plain.clone(), Some(49), "c"),
+        ("PICK-4, IN-C14: lags behind the best", seen(&two), plain.clone(), Some(49), "c"),
         ("PICK-4: lags no more than allowed", seen(&two), plain.clone(), Some(50), "cb"),
         ("PICK-4: the only one lags behind us", seen(&two[..1]), plain.clone(), Some(99), ""),
         ("BEY-19: a slot of somebody else", of_b(&|b| b.slot = Some("other".into())), plain.clone(), None, "c"),

@@ -285,7 +285,7 @@ impl std::fmt::Display for World {
     }
 }
 
-/// SYN-4, QRM-H3, BEY-22: `WALKS=200000` for more, from `WALK_SEED=0` on.
+/// INV-S4, INV-S5, SYN-4, QRM-H3, BEY-22: `WALKS=200000` for more, from `WALK_SEED=0` on.
 #[test]
 fn no_walk_loses_a_commit_and_every_walk_comes_to_rest() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());

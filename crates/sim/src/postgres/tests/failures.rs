@@ -2,6 +2,8 @@
 
 use pgward_core::decide::view::DataDir;
 
+use pgward_core::sync::StandbyNames;
+
 use super::*;
 
 /// A is cut off with a commit that nobody else has, and b leads on timeline 2.
@@ -174,7 +176,7 @@ async fn a_full_disk_ends_the_server_and_it_does_not_start() {
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_has_to_be_confirmed_waits_for_the_standby() {
     let mut world = World::cluster(28).await;
-    world.nodes[0].postgres.set_sync_standbys(vec![world.nodes[1].member.name.clone()]);
+    world.nodes[0].postgres.set_standby_names(StandbyNames::parse(world.nodes[1].member.name.as_str()).unwrap());
     world.commit(0).await.unwrap();
     world.nodes[1].postgres.set_frozen(true);
     assert_eq!(world.commit(0).await, Err(NotCommitted::Unknown), "it waits");
