@@ -18,6 +18,7 @@ mod operations;
 mod partition;
 mod slots;
 mod soak;
+mod standby_cluster;
 mod store;
 mod support;
 mod switchover;

@@ -295,6 +295,17 @@ impl Node {
         request.send(limit).await
     }
 
+    /// A PATCH of the REST API, with credentials.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn patch(&self, path: &str, body: &Value) -> Result<Response> {
+        let address = self.rest_address();
+        let request =
+            Request { method: "PATCH", auth: Some(REST_AUTH), json: Some(body), ..Request::get(&address, path) };
+        request.send(http::LIMIT).await
+    }
+
     /// PostgreSQL over TCP, as clients reach it.
     pub fn tcp(&self) -> Target {
         Target::Tcp { host: self.place.address.clone(), port: self.place.pg_port }

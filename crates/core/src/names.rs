@@ -27,6 +27,16 @@ impl MemberName {
         MemberName("(unreadable)/".to_owned())
     }
 
+    /// Stands for the cluster that a standby cluster follows; equal to no real member.
+    pub fn remote() -> Self {
+        MemberName("(remote cluster)/".to_owned())
+    }
+
+    /// True for the stand-in of the cluster that a standby cluster follows.
+    pub fn is_remote(&self) -> bool {
+        *self == MemberName::remote()
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -69,11 +79,14 @@ impl FromStr for MemberName {
 }
 
 impl<'de> Deserialize<'de> for MemberName {
-    /// Reads what was written, the stand-in for an unreadable holder included.
+    /// Reads what was written, the stand-ins included.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let unreadable = MemberName::unreadable();
-        if text == unreadable.0 { Ok(unreadable) } else { text.parse().map_err(serde::de::Error::custom) }
+        let stand_ins = [MemberName::unreadable(), MemberName::remote()];
+        match stand_ins.into_iter().find(|stand_in| stand_in.0 == text) {
+            Some(stand_in) => Ok(stand_in),
+            None => text.parse().map_err(serde::de::Error::custom),
+        }
     }
 }
 

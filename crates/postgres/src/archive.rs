@@ -51,6 +51,27 @@ impl Instance {
         Ok(saved)
     }
 
+    /// Archives what waits for it, and the segment with the checkpoint of a former primary that was stopped in order: the
+    /// server itself archives no segment that it has not filled. Returns how many were saved.
+    ///
+    /// # Errors
+    /// As [`Instance::archive_ready_segments`]; and when the control file cannot be read.
+    pub async fn archive_shutdown_segment(&self, cancel: &CancellationToken) -> Result<usize, Error> {
+        let control = self.control_data().await?;
+        let bytes = control.wal_segment_bytes.unwrap_or(16 << 20).max(1);
+        if let (Some(checkpoint), Some(timeline)) = (control.checkpoint, control.checkpoint_timeline) {
+            let (high, low) = (checkpoint.0 >> 32, (checkpoint.0 & 0xFFFF_FFFF) / bytes);
+            let segment = format!("{:08X}{high:08X}{low:08X}", timeline.get());
+            let status = self.in_data_dir("pg_wal/archive_status");
+            let is_done = status.join(format!("{segment}.done")).exists();
+            if !is_done && self.in_data_dir("pg_wal").join(&segment).exists() {
+                let ready = status.join(format!("{segment}.ready"));
+                fs::write(&ready, "").map_err(Error::file("write", &ready))?;
+            }
+        }
+        self.archive_ready_segments(cancel).await
+    }
+
     fn segments_to_archive(&self) -> Result<Vec<String>, Error> {
         let status = self.in_data_dir("pg_wal/archive_status");
         let entries = match fs::read_dir(&status) {

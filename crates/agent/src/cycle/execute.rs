@@ -1,6 +1,6 @@
 //! Carries a decision out. There are no choices left to make here: what fails is seen by the next decision.
 
-use pgward_core::cluster::{Cluster, FailoverRequest, Revision};
+use pgward_core::cluster::{Cluster, FailoverRequest, Member, Revision};
 use pgward_core::decide::failsafe::Round;
 use pgward_core::decide::view::{ActionKind, DataDir, Finished, Lease, Outcome, Store as SeenStore, View};
 use pgward_core::decide::{Decision, DemoteMode, Effect, StartAs, follow};
@@ -171,7 +171,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
     /// The record of a member as the decision saw it.
     fn member(&self, view: &View, name: Option<&MemberName>) -> Option<pgward_core::cluster::Member> {
         match &view.store {
-            SeenStore::Current(cluster) => name.and_then(|name| cluster.members.get(name)).cloned(),
+            SeenStore::Current(cluster) => name.and_then(|name| self.member_named(cluster, name)),
             SeenStore::Lost { .. } => None,
         }
     }
@@ -421,12 +421,13 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let upstream = match &view.store {
             SeenStore::Current(cluster) if facts.in_recovery => {
                 let upstream = follow::upstream(&view.me, &view.tags, &view.settings, cluster);
-                let Some(member) = upstream.and_then(|name| cluster.members.get(&name)) else { return };
+                let Some(member) = upstream.and_then(|name| self.member_named(cluster, &name)) else { return };
                 Some(Some(member))
             }
             SeenStore::Current(_) if !facts.in_recovery => None,
             SeenStore::Current(_) | SeenStore::Lost { .. } => return,
         };
+        let upstream = upstream.as_ref().map(|upstream: &Option<Member>| upstream.as_ref());
         match self.server.apply_configuration(upstream).await {
             Ok(()) => self.server_config_due = false,
             Err(problem) => warn!(error = %problem, "PostgreSQL could not be told of the changed configuration"),

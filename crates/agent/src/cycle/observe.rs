@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use pgward_core::cluster::{MemberRole, PostgresState};
+use pgward_core::cluster::{Cluster, Member, MemberRole, PostgresState};
+use pgward_core::config::StandbyCluster;
 use pgward_core::decide::failsafe::{Failsafe, with_promised_leader};
 use pgward_core::decide::follow;
 use pgward_core::decide::view::{
     ActionKind, Finished, Outcome, OwnTags, Postgres, RecoveryDiff, Settings, Store as SeenStore, View,
 };
 use pgward_core::mutant::{Mutant, leaves_out};
+use pgward_core::names::MemberName;
 use pgward_store::{Store, StoreView};
 use tracing::warn;
 
@@ -31,9 +33,12 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let settings = self.settings();
         let tags = self.tags();
         let upstream = match &store {
-            SeenStore::Current(cluster) if !cluster.is_unlocked() && !cluster.is_led_by(&self.config.name) => {
+            SeenStore::Current(cluster)
+                if !cluster.is_unlocked()
+                    && (!cluster.is_led_by(&self.config.name) || self.dynamic.standby_cluster.is_some()) =>
+            {
                 let upstream = follow::upstream(&self.config.name, &tags, &settings, cluster);
-                Some(upstream.and_then(|name| cluster.members.get(&name).cloned()))
+                Some(upstream.and_then(|name| self.member_named(cluster, &name)))
             }
             SeenStore::Current(_) | SeenStore::Lost { .. } => None,
         };
@@ -138,11 +143,26 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 // Promote was issued and recovery has not ended, however long its action waited for that. Only another
                 // start of the server makes it undone.
                 (true, MemberRole::Promoted) if same_server => MemberRole::Promoted,
+                (true, _) if self.leads_standbys() => MemberRole::StandbyLeader, // FOL-8, FOL-11
                 (true, _) => MemberRole::Replica,
             };
             if local.role != role {
                 self.local.set_role(role);
             }
+        }
+    }
+
+    /// FOL-8: the owner in a standby cluster.
+    fn leads_standbys(&self) -> bool {
+        let lease = self.lease.now().key;
+        self.dynamic.standby_cluster.is_some() && lease.is_exclusive(self.host.boot_now())
+    }
+
+    /// The record of a member; that of the other cluster in a standby cluster.
+    pub(super) fn member_named(&self, cluster: &Cluster, name: &MemberName) -> Option<Member> {
+        match name.is_remote() {
+            true => self.dynamic.standby_cluster.as_ref().map(StandbyCluster::as_member),
+            false => cluster.members.get(name).cloned(),
         }
     }
 

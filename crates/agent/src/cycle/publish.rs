@@ -41,7 +41,8 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let cluster = Arc::clone(cluster);
         self.publish_record(view, &cluster).await;
         let leads = matches!(view.lease, Lease::Held { .. }) && cluster.is_led_by(&view.me);
-        if leads && view.postgres.facts.as_ref().is_some_and(|facts| !facts.in_recovery) {
+        let is_told = |in_recovery: bool| !in_recovery || view.settings.standby_cluster;
+        if leads && view.postgres.facts.as_ref().is_some_and(|facts| is_told(facts.in_recovery)) {
             self.publish_status(view, &cluster).await;
         } else if !leads {
             self.published.retained.clear();
@@ -66,6 +67,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             pending_restart: &self.server.pending_restart(),
             lacks_checkpoint: self.memory.checkpoint != CheckpointState::Done
                 && matches!(view.lease, Lease::Held { .. })
+                && !view.settings.standby_cluster
                 || view.action.as_ref().is_some_and(|action| action.kind == ActionKind::Promote),
             facts: None,
             received: None,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use pgward_core::cluster::Cluster;
+use pgward_core::cluster::{Cluster, Member};
 use pgward_core::config::{DynamicConfig, patch};
 use pgward_core::json;
 use pgward_store::{Condition, Key, StoreError};
@@ -67,10 +67,22 @@ pub(super) async fn replace(document: &Map<String, Value>, operations: &Arc<dyn 
 
 fn refuse(cluster: &Cluster, present: Option<&Map<String, Value>>, document: &Map<String, Value>) -> Option<Reply> {
     let problem = match DynamicConfig::check_change(present, document) {
-        Ok(changed) => slot_of_a_member(cluster, &changed)?,
+        Ok(changed) => slot_of_a_member(cluster, &changed).or_else(|| follows_itself(cluster, &changed))?,
         Err(problem) => problem.to_string(),
     };
     Some(Reply::text(StatusCode::UNPROCESSABLE_ENTITY, format!("The configuration was not changed: {problem}")))
+}
+
+/// STB-2: a cluster that follows one of its own members follows nobody.
+fn follows_itself(cluster: &Cluster, changed: &DynamicConfig) -> Option<String> {
+    changed.standby_cluster.as_ref()?.addresses().find_map(|(host, port)| {
+        let is_there = |member: &&Member| member.address().is_some_and(|at| at.host == host && at.port == port);
+        let member = cluster.members.values().find(is_there)?;
+        let name = &member.name;
+        Some(format!(
+            "standby_cluster.host: {host}: is member {name} of this cluster itself (STB-2); name the cluster to follow"
+        ))
+    })
 }
 
 /// SLT-1: the slot of a member is physical; a logical one of that name would be dropped and made in turns.

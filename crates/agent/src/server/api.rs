@@ -177,6 +177,9 @@ pub trait ServerControl: ServerSettings {
     fn promote(&self) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// Waits until it is.
     fn wait_promoted(&self, limit: Duration) -> impl Future<Output = Result<(), ServerError>> + Send;
+    /// DEM-10: archives what a former primary has not archived yet, the segment of its shutdown checkpoint included. The
+    /// server is down. Does nothing without an archive.
+    fn archive_last_wal(&self) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// Writes a checkpoint, however long it takes.
     fn checkpoint(&self) -> impl Future<Output = Result<(), ServerError>> + Send;
     /// Lets a paused replay go on.

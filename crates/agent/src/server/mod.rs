@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pgward_core::cluster::Member;
-use pgward_core::config::{DynamicConfig, EffectivePostgresql, LocalConfig};
+use pgward_core::config::{DynamicConfig, EffectivePostgresql, LocalConfig, StandbyCluster};
 use pgward_core::decide::slots::standby::{Readiness, SlotParameters};
 use pgward_core::wal::{Lsn, Timeline};
 use pgward_postgres::{ConnInfo, Instance, RecoveryDiff, RecoverySettings};
@@ -57,6 +57,8 @@ struct State {
     diff: RecoveryDiff,
     /// Members that the slots were made for last.
     slots_for: Vec<String>,
+    /// The cluster that this one follows.
+    standby_cluster: Option<StandbyCluster>,
     /// Parameters that slots ask for.
     slot_parameters: SlotParameters,
     /// Which copied slots could be used after a failover.
@@ -90,6 +92,7 @@ impl LocalServer {
             compared: None,
             diff: RecoveryDiff::Same,
             slots_for: Vec::new(),
+            standby_cluster: dynamic.standby_cluster.clone(),
             slot_parameters: SlotParameters::default(),
             slot_readiness: Readiness::default(),
             slot_work: None,
@@ -134,12 +137,14 @@ impl LocalServer {
             .address()
             .ok_or_else(|| ServerError::Unusable(format!("member {} has published no usable conn_url", member.name)))?;
         let settings = self.0.instance.settings();
+        // STB-2: whichever of them is the primary.
+        let several = member.name.is_remote() && address.host.contains(',');
         Ok(ConnInfo {
             host: Some(address.host),
             port: address.port,
             database: Some(address.database.unwrap_or_else(|| settings.database.clone())),
             credentials,
-            target_session_attrs: None,
+            target_session_attrs: several.then(|| "read-write".to_owned()),
         })
     }
 
@@ -147,8 +152,27 @@ impl LocalServer {
     fn recovery(&self, upstream: Option<&Member>) -> RecoverySettings {
         let effective = self.effective();
         let primary = upstream.and_then(|member| self.replication_to(member).ok());
-        let slot = primary.as_ref().filter(|_| effective.use_slots).map(|_| self.0.config.name.slot_name());
-        RecoverySettings { primary, slot, extra: effective.recovery.clone() }
+        let standby_cluster = self.state().standby_cluster.clone();
+        let is_remote = upstream.is_some_and(|member| member.name.is_remote());
+        let own_slot = || effective.use_slots.then(|| self.0.config.name.slot_name());
+        let slot = match (&primary, is_remote) {
+            (None, _) => None,
+            (Some(_), true) => standby_cluster.as_ref().and_then(|standby| standby.primary_slot_name.clone()), // STB-2
+            (Some(_), false) => own_slot(),
+        };
+        let mut extra = effective.recovery.clone();
+        if let Some(standby) = standby_cluster {
+            let delay = standby.recovery_min_apply_delay.filter(|_| is_remote);
+            // NTF-6: whoever it streams from, the archive is the other cluster's.
+            for (name, value) in [
+                ("restore_command", standby.restore_command),
+                ("archive_cleanup_command", standby.archive_cleanup_command),
+                ("recovery_min_apply_delay", delay),
+            ] {
+                extra.extend(value.map(|value| (name.to_owned(), value)));
+            }
+        }
+        RecoverySettings { primary, slot, extra }
     }
 }
 
@@ -159,9 +183,10 @@ impl ServerSettings for LocalServer {
         let effective = Arc::new(EffectivePostgresql::merge(&self.0.config, dynamic));
         let changed = {
             let mut state = self.state();
-            let changed = *state.effective != *effective;
+            let changed = *state.effective != *effective || state.standby_cluster != dynamic.standby_cluster;
             state.effective = Arc::clone(&effective);
             state.is_synchronous = dynamic.is_synchronous();
+            state.standby_cluster.clone_from(&dynamic.standby_cluster);
             changed
         };
         if changed {

@@ -203,6 +203,12 @@ impl ServerControl for LocalServer {
         Ok(self.0.instance.wait_promoted(limit).await?)
     }
 
+    async fn archive_last_wal(&self) -> Result<(), ServerError> {
+        let saved = self.0.instance.archive_shutdown_segment(&CancellationToken::new()).await?;
+        info!(saved, "archived the last WAL");
+        Ok(())
+    }
+
     async fn checkpoint(&self) -> Result<(), ServerError> {
         Ok(self.0.instance.checkpoint(None).await?)
     }

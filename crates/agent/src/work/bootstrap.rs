@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgward_core::cluster::{Initialize, MemberRole, PostgresState, Revision};
+use pgward_core::cluster::{Initialize, Member, MemberRole, PostgresState, Revision};
 use pgward_core::config::{DynamicConfig, LocalConfig};
 use pgward_core::decide::bootstrap::{INTENT_ALIVE_KEY, INTENT_KEY};
 use pgward_core::decide::view::Outcome;
@@ -41,6 +41,9 @@ pub(crate) struct Bootstrap<S, L: Server> {
 /// Pause after a claim that failed because of the store, before the next decision may try again.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// Pause after the cluster to follow could not be copied.
+const COPY_PAUSE: Duration = Duration::from_secs(5);
+
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error("{0}")]
@@ -51,6 +54,8 @@ enum Problem {
     ClaimLost,
     #[error("{0}")]
     NotFenced(#[from] NotFenced),
+    #[error("{0}")]
+    NotCopied(ServerError),
     #[error("it was cancelled")]
     Cancelled,
 }
@@ -71,10 +76,22 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
             }
         };
         info!("won the race to create the cluster");
-        match self.create(&progress).await {
+        let created = match &self.dynamic.standby_cluster {
+            None => self.create(&progress).await,
+            Some(other) => self.copy(&other.as_member(), &progress).await,
+        };
+        match created {
             Ok(()) => {
                 info!("created the cluster");
                 Outcome::Done
+            }
+            Err(Problem::NotCopied(problem)) => {
+                // Nothing of it is left, and the other cluster may be away for a while: somebody tries again.
+                error!(error = %problem, "the cluster to follow could not be copied");
+                self.local.set_state(PostgresState::Stopped);
+                self.give_back(claimed, None).await;
+                sleep(COPY_PAUSE).await;
+                Outcome::Cancelled
             }
             Err(problem) => {
                 error!(error = %problem, "creating the cluster failed");
@@ -153,6 +170,35 @@ impl<S: Store, L: Server> Bootstrap<S, L> {
         let claimed_at = self.claimed_at().await?;
         self.store_system_id(&system_id, claimed_at).await?;
         self.register(&postmaster).await;
+        Ok(())
+    }
+
+    /// BOO-2: copies the cluster that this one follows, and starts as its standby. Roles and scripts are the other
+    /// cluster's. Nothing is writable here, so that the fencer has nothing to guard.
+    async fn copy(&self, other: &Member, progress: &Progress) -> Result<(), Problem> {
+        self.local.set_state(PostgresState::CreatingReplica);
+        self.server.clone_from(other, false, &progress.cancel).await.map_err(Problem::NotCopied)?;
+        let claimed_at = self.claimed_at().await?;
+        let system_id = self.server.system_id().await?;
+        let postmaster = self.server.start_standby(Some(other)).await?;
+        self.local.started(postmaster.clone());
+        self.server.wait_accepting(&postmaster).await?;
+        self.local.accepts();
+        self.local.set_role(MemberRole::StandbyLeader);
+        if progress.cancel.is_cancelled() {
+            return Err(Problem::Cancelled);
+        }
+        self.store_system_id(&system_id, claimed_at).await?;
+        let dynamic = pgward_core::json::compact(&self.dynamic.document);
+        if let Err(problem) = self.store.write(&Key::Config, &dynamic, Condition::Always, None, self.within).await {
+            warn!(error = %problem, "the configuration of the new cluster was not stored yet");
+        }
+        if let Err(problem) = self.lease.take().await {
+            warn!(error = %problem, "the leader key was not taken yet");
+        }
+        if let Err(problem) = self.drop_claim().await {
+            warn!(error = %problem, "the claim to the new cluster was not cleaned up");
+        }
         Ok(())
     }
 

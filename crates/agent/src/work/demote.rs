@@ -54,7 +54,7 @@ impl<S: Store, L: Server> Demote<S, L> {
         info!(mode = ?self.mode, "steps down");
         let how = match self.mode {
             DemoteMode::Graceful => StopHow::FastWithCheckpoint,
-            DemoteMode::Offline => StopHow::Fast,
+            DemoteMode::Offline | DemoteMode::Cluster => StopHow::Fast,
             DemoteMode::Immediate | DemoteMode::ImmediateNoLock => StopHow::Immediate,
         };
         self.local.set_state(PostgresState::Stopping);
@@ -74,7 +74,12 @@ impl<S: Store, L: Server> Demote<S, L> {
         };
         self.local.ended(PostgresState::Stopped);
         self.local.set_role(MemberRole::Demoted);
-        if !released {
+        if self.mode == DemoteMode::Cluster {
+            // DEM-10: the other cluster, whose standby this one becomes, has to get the last record.
+            if let Err(problem) = self.server.archive_last_wal().await {
+                warn!(error = %problem, "the last WAL of the former primary could not be archived");
+            }
+        } else if !released {
             self.give_up_key(&stopped).await;
         }
         self.fence.disarm().await;
@@ -118,7 +123,8 @@ impl<S: Store, L: Server> Demote<S, L> {
         };
         let too_late = async {
             self.lease.runs_out().await;
-            if !is_graceful || !can_write.load(Ordering::Relaxed) {
+            let waits = is_graceful || self.mode == DemoteMode::Cluster;
+            if !waits || !can_write.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
         };
@@ -166,6 +172,7 @@ impl<S: Store, L: Server> Demote<S, L> {
     fn stop_limit(&self) -> Option<Duration> {
         match self.mode {
             DemoteMode::Graceful | DemoteMode::Immediate => self.stop_timeout,
+            DemoteMode::Cluster => None,
             DemoteMode::ImmediateNoLock => Some(Duration::from_secs(1)),
             DemoteMode::Offline => {
                 let deadline = match self.lease.now().key {

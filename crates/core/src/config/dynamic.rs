@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 use super::finding::{Finding, Origin, Severity};
 use super::slots::{PermanentSlot, SlotPattern, SlotProblem, ignored_slots, permanent_slots};
 use super::units::{bool_of, parse_int, seconds_of, text_of};
+use crate::cluster::{LeaseId, Member};
 use crate::json::is_truthy;
+use crate::names::MemberName;
 
 /// What the whole cluster shares (IN-C). Every key has a default; unknown ones are kept in [`DynamicConfig::document`].
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +98,24 @@ pub struct StandbyCluster {
     pub archive_cleanup_command: Option<String>,
     /// Delay of the standby leader.
     pub recovery_min_apply_delay: Option<String>,
+}
+
+impl StandbyCluster {
+    /// The addresses that it names; none where only an archive is named.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, u16)> {
+        let port = self.port.as_deref().map_or(Some(5432), |port| port.parse().ok()).unwrap_or_default();
+        let hosts = self.host.as_deref().unwrap_or_default().split(',').map(str::trim);
+        hosts.filter(|host| !host.is_empty()).map(move |host| (host, port))
+    }
+
+    /// The other cluster as a member to stream from. Without a host there is nobody to stream from, only an archive.
+    pub fn as_member(&self) -> Member {
+        let port = self.port.as_deref().unwrap_or("5432");
+        let conn_url = self.host.as_ref().map(|host| format!("postgres://{}:{port}", host.replace(' ', "")));
+        let fields = [("conn_url", conn_url), ("role", Some("primary".to_owned()))];
+        let fields = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::from(value?))));
+        Member { name: MemberName::remote(), lease: LeaseId::default(), fields: fields.collect() }
+    }
 }
 
 /// A dynamic configuration that is refused as a whole: the caller keeps the one it has.
@@ -374,6 +394,10 @@ impl Reader<'_> {
             return None;
         }
         let text = |key: &str| section?.get(key).filter(|value| is_truthy(value)).map(text_of);
+        if let Some(port) = text("port").filter(|port| port.parse::<u16>().is_err()) {
+            let problem = format!("{port} is not a port: the hosts of a standby cluster share one (STB-2)");
+            self.refuse("standby_cluster.port", problem, "write a number up to 65535");
+        }
         let methods = section.and_then(|section| section.get("create_replica_methods")).and_then(Value::as_array);
         Some(StandbyCluster {
             host: text("host"),
@@ -435,6 +459,15 @@ impl Reader<'_> {
         if let Some(parameters) = section.get("parameters").filter(|value| !value.is_object() && !value.is_null()) {
             let value = crate::json::compact(parameters);
             return Err(InvalidDynamicConfig::NotAMapping { key: "postgresql.parameters", value });
+        }
+        for place in ["parameters", "recovery_conf"] {
+            for name in ["primary_conninfo", "primary_slot_name", "standby_mode"] {
+                if section.get(place).and_then(|place| place.get(name)).is_some_and(is_truthy) {
+                    let problem = "would make the primary of this cluster a standby elsewhere, and is ignored (STB-4)";
+                    let remedy = "name the cluster to follow in standby_cluster";
+                    self.refuse(&format!("postgresql.{place}.{name}"), problem.to_owned(), remedy);
+                }
+            }
         }
         let is_shared = |key: &String| !LOCAL_ONLY.contains(&key.as_str());
         Ok(section.iter().filter(|(key, _)| is_shared(key)).map(|(k, v)| (k.clone(), v.clone())).collect())
@@ -528,6 +561,13 @@ mod tests {
                 Some("synchronous_mode: \"maybe\": is no mode"),
             ),
             ("no mapping", json!({}), json!({"slots": ["a"]}), Some("slots: [\"a\"]: is not a mapping")),
+            (
+                "a standby elsewhere",
+                json!({}),
+                json!({"postgresql": {"parameters": {"primary_conninfo": "host=x"}}}),
+                Some("postgresql.parameters.primary_conninfo: would make the primary of this cluster a standby"),
+            ),
+            ("no port", json!({}), json!({"standby_cluster": {"host": "a", "port": "1,2"}}), Some("(STB-2)")),
             ("no name of a slot", json!({}), json!({"slots": {"A-b": null}}), Some("slots.A-b: is no name")),
             ("an odd option", json!({}), json!({"slots": {"a": {"colour": "red"}}}), None),
             (
@@ -557,7 +597,7 @@ mod tests {
             (json!({"synchronous_mode": true, "standby_cluster": {"host": "a"}}), Off),
             (json!({"synchronous_mode": true, "standby_cluster": {}}), On),
         ] {
-            assert_eq!(dynamic(given.clone()).synchronous_mode, want, "{given}");
+            assert_eq!(dynamic(given.clone()).synchronous_mode, want, "IN-C19, IN-C22: {given}");
         }
     }
 

@@ -43,10 +43,12 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     }
     match &cluster.initialize {
         Initialize::Absent if !view.may_bootstrap || view.tags.nofailover => Reason::MayNotBootstrap.alone(),
-        Initialize::Absent if view.settings.standby_cluster => Reason::StandbyClusterNotBuilt.alone(),
         Initialize::Absent if was_created(memory) => Reason::WasCreated.alone(), // INV-S20
         Initialize::Absent if is_about_to_be_claimed(view, cluster) => Reason::WaitsForBootstrap.alone(), // BOO-4
-        Initialize::Absent => Reason::Bootstraps.with([Effect::Bootstrap]),      // BOO-1, BOO-3
+        Initialize::Absent if view.settings.standby_cluster => {
+            Reason::BootstrapsStandby.with([Effect::Bootstrap]) // BOO-1, BOO-2
+        }
+        Initialize::Absent => Reason::Bootstraps.with([Effect::Bootstrap]), // BOO-1, BOO-3
         Initialize::Bootstrapping if is_abandoned(cluster) || is_left_by_us(view, cluster) => {
             Reason::BootstrapAbandoned.with([Effect::ClearInitialize { seen: cluster.initialize_revision }])
         }

@@ -212,6 +212,8 @@ pub enum DemoteMode {
     ImmediateNoLock,
     /// Fast stop, the store does not answer; the key expires by time.
     Offline,
+    /// Fast stop, the key is kept: the cluster becomes a standby of another one (DEM-5, DEM-10).
+    Cluster,
 }
 
 impl DemoteMode {
@@ -219,7 +221,7 @@ impl DemoteMode {
     pub fn releases(self) -> bool {
         match self {
             DemoteMode::Graceful | DemoteMode::Immediate => true,
-            DemoteMode::ImmediateNoLock | DemoteMode::Offline => false,
+            DemoteMode::ImmediateNoLock | DemoteMode::Offline | DemoteMode::Cluster => false,
         }
     }
 }

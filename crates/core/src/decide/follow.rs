@@ -5,7 +5,7 @@ use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
 use crate::wal::Timeline;
 
-use super::effect::{Decision, Effect};
+use super::effect::{Decision, DemoteMode, Effect};
 use super::leader;
 use super::memory::Memory;
 use super::reason::Reason;
@@ -13,9 +13,12 @@ use super::rewind;
 use super::view::{OwnTags, RecoveryDiff, Settings, View};
 
 /// NTF-1…5: the member to stream from; `None` for nobody.
-pub fn upstream(me: &MemberName, tags: &OwnTags, _settings: &Settings, cluster: &Cluster) -> Option<MemberName> {
+pub fn upstream(me: &MemberName, tags: &OwnTags, settings: &Settings, cluster: &Cluster) -> Option<MemberName> {
     if tags.nostream {
         return None; // NTF-1
+    }
+    if settings.standby_cluster && (cluster.is_led_by(me) || (cluster.is_unlocked() && !settings.paused)) {
+        return Some(MemberName::remote()); // NTF-2
     }
     let named = |name: &str| cluster.members.values().find(|member| member.name.as_str() == name);
     let wanted = tags.replicatefrom.as_deref().filter(|name| *name != me.as_str()).and_then(named);
@@ -46,9 +49,6 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     if view.postgres.is_primary() {
         return leader::without_lock(view, leader.name.to_string()); // FOL-3, FOL-4
     }
-    if view.settings.standby_cluster {
-        return in_standby_cluster(view);
-    }
     let upstream = upstream(&view.me, &view.tags, &view.settings, cluster);
     let (ours, theirs) = (
         view.postgres.facts.as_ref().and_then(|facts| facts.timeline),
@@ -65,7 +65,9 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         .filter(|same| Some(same.leader_timeline) == theirs && memory.compared_with.as_ref() == Some(&leader.name));
     let moved_on = behind && !streaming && same.is_none_or(|same| replayed.is_some_and(|lsn| lsn > same.lsn));
     let may_be_forked = may_be_forked && same.is_none_or(|same| Some(same.timeline) != ours);
-    if (moved_on || may_be_forked) && is_settled {
+    if view.settings.standby_cluster {
+        compare_with_remote(view, memory);
+    } else if (moved_on || may_be_forked) && is_settled {
         rewind::request_check(memory); // FOL-12
     }
     if let Some(decision) = rewind::next_step(view, cluster, memory)
@@ -149,12 +151,36 @@ pub(super) fn without_leader(view: &View, reason: Reason) -> Decision {
     reason.alone()
 }
 
-/// INV-S25: this version watches a standby cluster and never makes anybody writable in it.
-pub(super) fn in_standby_cluster(view: &View) -> Decision {
-    if view.postgres.is_primary() && !view.settings.paused {
-        return leader::without_lock(view, "a standby cluster".to_owned()).because(Reason::StandbyClusterNotBuilt);
+/// STB-1…4, FOL-5: the owner in a standby cluster follows the other cluster, and is never writable (INV-S25).
+pub(super) fn as_standby_leader(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
+    if view.postgres.is_primary() {
+        if view.settings.paused {
+            return Reason::PrimaryInStandbyCluster.alone();
+        }
+        let demote = Effect::Demote { mode: DemoteMode::Cluster, upstream: None };
+        return Reason::BecomesStandbyCluster.with([demote]); // STB-3, STB-4
     }
-    Reason::StandbyClusterNotBuilt.alone()
+    let Some(facts) = view.postgres.facts.as_ref() else { return Reason::DoesNotAnswer.alone() };
+    compare_with_remote(view, memory);
+    if let Some(decision) = rewind::next_step(view, cluster, memory) {
+        return decision;
+    }
+    if !view.settings.paused && facts.replay_paused {
+        return Reason::ResumesReplay.with([Effect::ResumeReplay]); // FOL-7
+    }
+    let upstream = upstream(&view.me, &view.tags, &view.settings, cluster);
+    re_point(view, memory, upstream, Reason::FollowsRemote)
+}
+
+/// FOL-5: the primary of the other cluster may be another one by now, which lacks what this member has. Asked for once in
+/// `loop_wait` while nothing streams.
+fn compare_with_remote(view: &View, memory: &mut Memory) {
+    let is_settled = matches!(memory.rewind, super::RewindState::Initial | super::RewindState::NotNeeded);
+    let is_due = memory.remote_compared_at.is_none_or(|at| view.now.since(at) >= view.settings.loop_wait);
+    if view.postgres.facts.as_ref().is_some_and(|facts| !facts.streaming) && is_settled && is_due {
+        memory.remote_compared_at = Some(view.now);
+        rewind::request_check(memory);
+    }
 }
 
 impl Decision {

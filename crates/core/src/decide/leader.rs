@@ -35,7 +35,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         Lease::Held { .. } if !view.lease.is_safe(view.now) => return renewals_fail(view),
         Lease::Held { .. } => {}
     }
-    if view.settings.paused && !view.postgres.is_primary() {
+    if view.settings.paused && !view.postgres.is_primary() && !view.settings.standby_cluster {
         let requested = super::peers::request(cluster).and_then(|request| request.candidate.as_ref());
         if requested != Some(&view.me) {
             return Reason::ReleasesInPause.with([Effect::Release]); // OWN-2, PAU-4
@@ -45,7 +45,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         return decision; // OWN-3
     }
     if view.settings.standby_cluster {
-        return follow::in_standby_cluster(view);
+        return follow::as_standby_leader(view, cluster, memory);
     }
     if view.postgres.is_primary()
         && memory.checkpoint == CheckpointState::Due

@@ -47,6 +47,8 @@ pub struct Memory {
     pub checkpoint: CheckpointState,
     /// A checkpoint that failed is repeated at this instant.
     pub checkpoint_again_at: Option<BootInstant>,
+    /// When a standby leader last compared its history with that of the cluster that it follows (FOL-5).
+    pub remote_compared_at: Option<BootInstant>,
     /// Logical slots are not copied again before this instant.
     pub copy_slots_again_at: Option<BootInstant>,
     /// A start was attempted and its result was not seen yet (MEM-6, CYC-12).

@@ -82,7 +82,7 @@ fn restart(view: &View, cluster: &Cluster, memory: &mut Memory, timeout: Option<
         StartAs::Primary
     } else {
         let upstream = follow::upstream(&view.me, &view.tags, &view.settings, cluster);
-        StartAs::Standby { upstream: upstream.filter(|name| cluster.members.contains_key(name)) }
+        StartAs::Standby { upstream: upstream.filter(|name| name.is_remote() || cluster.members.contains_key(name)) }
     };
     Reason::RestartsOnRequest.with([Effect::Restart(start)])
 }

@@ -172,6 +172,9 @@ fn in_history(cluster: &Cluster, timeline: Option<Timeline>, position: Lsn) -> L
 /// RACE-2, FP-5, INV-S9: never so far behind that its own promotion ends below the newest timeline that was ever
 /// published; with `check_timeline`, on that timeline.
 pub(super) fn timeline_suffices(view: &View, cluster: &Cluster, timeline: Option<Timeline>) -> bool {
+    if view.settings.standby_cluster {
+        return true; // STB-1: timelines are the other cluster's.
+    }
     match (cluster.timeline(), timeline) {
         (None, _) => true,
         (Some(_), None) => !view.settings.check_timeline,

@@ -136,9 +136,6 @@ fn acquire(view: &View, cluster: &Cluster, memory: &mut Memory) -> Vec<Effect> {
 /// HLT-1…13, in their order; the first that matches answers.
 fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
     let settings = &view.settings;
-    if settings.standby_cluster {
-        return Standing::No(Reason::StandbyClusterNotBuilt);
-    }
     if memory.refused_at.is_some_and(|at| view.now.since(at) < settings.ttl) {
         return Standing::No(Reason::NoRaceAfterRefusal); // HLT-1
     }

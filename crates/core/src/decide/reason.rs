@@ -299,7 +299,17 @@ reasons! {
     WritesHistory ["HIS-1", "PRO-11"] "leads; writes the history of timelines";
 
     /// Standby clusters are never writable.
-    StandbyClusterNotBuilt ["INV-S25"] "this is a standby cluster, which this version of pgward only watches: never promotes";
+    PrimaryInStandbyCluster ["INV-S25", "PAU-7"] "this is a standby cluster and PostgreSQL is primary; nothing is done in pause";
+    /// A standby cluster is created.
+    BootstrapsStandby ["BOO-1", "BOO-2"] "the cluster was never initialised: races to copy the cluster that it follows";
+    /// The normal state of the leader of a standby cluster.
+    FollowsRemote ["OWN-3", "STB-1", "STB-2"] "this member holds the leader lease and follows the primary of another cluster";
+    /// The configuration made this a standby cluster.
+    BecomesStandbyCluster ["STB-3", "STB-4", "DEM-10", "INV-S25"] "this has become a standby cluster: stops being primary, to follow the other cluster";
+    /// The standby leader's server is started.
+    StartsAsStandbyLeader ["REC-9", "STB-1"] "holds the leader lease of a standby cluster: starts PostgreSQL to follow the other cluster";
+    /// A member of a standby cluster without a leader.
+    StartsFollowingRemote ["REC-10", "NTF-2"] "nobody leads this standby cluster: starts PostgreSQL to follow the other cluster";
     /// Re-points the upstream.
     ChangesUpstream { upstream: String } ["FOL-10"] "follows {upstream} from now on";
     /// Replay was paused by a change of parameters.

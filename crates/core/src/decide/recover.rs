@@ -3,6 +3,8 @@
 use crate::cluster::{Cluster, MemberRole, PostgresState};
 use crate::mutant::{Mutant, leaves_out};
 
+use crate::names::MemberName;
+
 use super::effect::{Decision, DemoteMode, Effect, StartAs};
 use super::follow;
 use super::is_owner;
@@ -68,6 +70,9 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         memory.crash_recovery_tried = true;
         return Reason::RecoversFirst.with([Effect::CrashRecover]); // REC-5
     }
+    if owner && view.settings.standby_cluster {
+        return as_standby_leader(view, cluster, memory); // REC-9
+    }
     if owner {
         memory.rewind = RewindState::Initial;
         memory.recovering = true;
@@ -91,12 +96,29 @@ fn as_replica(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
     }
     memory.recovering = true;
     let upstream = follow::upstream(&view.me, &view.tags, &view.settings, cluster);
-    let upstream = upstream.filter(|name| cluster.members.contains_key(name)); // Nobody can stream from a mere name.
+    // Nobody can stream from a mere name.
+    let upstream = upstream.filter(|name| name.is_remote() || cluster.members.contains_key(name));
     let reason = match &upstream {
         Some(leader) => Reason::StartsAsReplica { leader: leader.clone() },
         None => Reason::StartsWithoutLeader,
     };
+    let reason =
+        if upstream.as_ref().is_some_and(MemberName::is_remote) { Reason::StartsFollowingRemote } else { reason };
     reason.with([Effect::Start(StartAs::Standby { upstream })]) // REC-11
+}
+
+/// REC-9: compares with the other cluster first, and starts as its standby.
+fn as_standby_leader(view: &View, cluster: &Cluster, memory: &mut Memory) -> Decision {
+    if matches!(memory.rewind, RewindState::Initial) {
+        memory.remote_compared_at = Some(view.now);
+        rewind::request_check(memory); // REC-8
+    }
+    if let Some(decision) = rewind::next_step(view, cluster, memory) {
+        return decision;
+    }
+    memory.recovering = true;
+    let upstream = follow::upstream(&view.me, &view.tags, &view.settings, cluster);
+    Reason::StartsAsStandbyLeader.with([Effect::Start(StartAs::Standby { upstream })])
 }
 
 /// PAU-3, PAU-9: nothing is started, except what stepped down for a request.

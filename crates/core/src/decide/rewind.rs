@@ -1,7 +1,8 @@
 //! Has this member left the leader's history, and what follows from it (RWD-1…16).
 
-use crate::cluster::{Cluster, HistoryLine, Member, MemberRole};
+use crate::cluster::{Cluster, HistoryLine, MemberRole};
 use crate::mutant::{Mutant, leaves_out};
+use crate::names::MemberName;
 use crate::wal::{Lsn, Timeline};
 
 use super::effect::{Decision, Effect};
@@ -194,11 +195,33 @@ pub(super) fn request_check(memory: &mut Memory) {
     }
 }
 
-/// The leader as a source for a check or a rewind: another member with an address that says it is primary (RWD-3).
-fn source<'c>(view: &View, cluster: &'c Cluster) -> Option<&'c Member> {
+/// Whom this member compares its history with, and rewinds from.
+struct Source {
+    name: MemberName,
+    role: Option<MemberRole>,
+    lacks_checkpoint: bool,
+    timeline: Option<Timeline>,
+}
+
+/// The leader as a source for a check or a rewind: another member with an address that says it is primary (RWD-3). In a
+/// standby cluster it is the other cluster: nobody here is a primary.
+fn source(view: &View, cluster: &Cluster) -> Option<Source> {
+    if view.settings.standby_cluster {
+        return Some(Source {
+            name: MemberName::remote(),
+            role: Some(MemberRole::Primary),
+            lacks_checkpoint: false, // Who rewinds asks it.
+            timeline: None,
+        });
+    }
     let leader = cluster.leader_member().filter(|leader| leader.name != view.me)?;
     leader.address()?;
-    Some(leader)
+    Some(Source {
+        name: leader.name.clone(),
+        role: leader.role(),
+        lacks_checkpoint: leader.lacks_checkpoint_after_promote(),
+        timeline: leader.timeline(),
+    })
 }
 
 /// What the rewind state asks for now. `None`: nothing, go on to start or follow.
@@ -218,7 +241,7 @@ pub(super) fn next_step(view: &View, cluster: &Cluster, memory: &mut Memory) -> 
             let allowed = view.settings.wipe_on_rewind_failure || view.settings.wipe_on_divergence;
             // RWD-12: only an operator's flag allows to wipe; without one the member stays visibly broken.
             let leader = source(view, cluster).filter(|_| allowed && may_wipe(view, cluster))?;
-            Some(wipe(leader, memory, Reason::RewindFailedRecloning { error: memory.rewind_error.clone() }))
+            Some(wipe(&leader, memory, Reason::RewindFailedRecloning { error: memory.rewind_error.clone() }))
         }
     }
 }
@@ -229,13 +252,13 @@ fn judged_another_leader(view: &View, cluster: &Cluster, memory: &Memory) -> boo
     let is_untouched = memory.rewind_error.is_empty();
     let Some(leader) = source(view, cluster).filter(|_| is_untouched) else { return false };
     let is_another = memory.compared_with.as_ref().is_some_and(|before| *before != leader.name);
-    let has_moved_on = memory.compared_timeline.is_some_and(|before| leader.timeline().is_some_and(|now| now > before));
+    let has_moved_on = memory.compared_timeline.is_some_and(|before| leader.timeline.is_some_and(|now| now > before));
     is_another || has_moved_on
 }
 
 /// Copies the cluster anew. INV-S21: not before the leader is a primary, because what is removed may be the only copy.
-fn wipe(leader: &Member, memory: &mut Memory, reason: Reason) -> Decision {
-    if leader.role() != Some(MemberRole::Primary) && !leaves_out(Mutant::WipeWithoutLooking) {
+fn wipe(leader: &Source, memory: &mut Memory, reason: Reason) -> Decision {
+    if leader.role != Some(MemberRole::Primary) && !leaves_out(Mutant::WipeWithoutLooking) {
         return Reason::WaitsForLeaderToPromote { leader: leader.name.clone() }.alone();
     }
     memory.rewind = RewindState::Initial;
@@ -254,7 +277,7 @@ fn may_wipe(view: &View, cluster: &Cluster) -> bool {
 fn check(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decision> {
     let leader = source(view, cluster)?;
     let patience = memory.rejoin_waits_until.filter(|until| view.now < *until && !view.postgres.alive);
-    if leader.role() != Some(MemberRole::Primary) {
+    if leader.role != Some(MemberRole::Primary) {
         // The winner has the key and is about to be primary. A server that is down waits for it a moment, so that it
         // starts once, on the right history; a running replica just goes on.
         return patience.map(|until| Reason::WaitsForLeaderToPromote { leader: leader.name.clone() }.wake_at(until));
@@ -274,16 +297,16 @@ fn rewind(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decisio
     let leader = source(view, cluster)?;
     let control = view.postgres.control.as_ref();
     if !is_usable(view, control) {
-        if view.settings.wipe_on_divergence && may_wipe(view, cluster) {
+        if view.settings.wipe_on_divergence && may_wipe(view, cluster) && !view.settings.standby_cluster {
             let reason = Reason::DivergedRecloning { leader: leader.name.clone() };
-            return Some(wipe(leader, memory, reason)); // RWD-13
+            return Some(wipe(&leader, memory, reason)); // RWD-13
         }
         return None; // RWD-14: PostgreSQL itself will refuse to stream.
     }
     if let Some(again) = memory.check_again_at.filter(|again| view.now < *again && !memory.rewind_error.is_empty()) {
         return Some(Reason::RewindTriedAgain { error: memory.rewind_error.clone() }.wake_at(again)); // RWD-11
     }
-    let is_source = !leader.lacks_checkpoint_after_promote() && leader.role() == Some(MemberRole::Primary);
+    let is_source = !leader.lacks_checkpoint && leader.role == Some(MemberRole::Primary);
     if !is_source && !leaves_out(Mutant::RewindTooEarly) {
         return Some(Reason::WaitsForCheckpointOfLeader { leader: leader.name.clone() }.alone()); // RWD-9
     }
@@ -308,7 +331,7 @@ fn leave_fork(view: &View, cluster: &Cluster, memory: &mut Memory, remedy: Remed
     let allowed = view.settings.wipe_on_divergence || rewind_is_usable && view.settings.wipe_on_rewind_failure;
     if allowed && may_wipe(view, cluster) {
         let reason = Reason::ForkedRecloning { leader: leader.name.clone() };
-        return Some(wipe(leader, memory, reason));
+        return Some(wipe(&leader, memory, reason));
     }
     let reason = Reason::Forked { leader: leader.name.clone() };
     let stops = view.postgres.alive && !view.postgres.is_primary() && !view.settings.paused;

@@ -71,7 +71,7 @@ pub fn is_refusal(reason: &Reason) -> bool {
             | Reason::PromotionRefused { .. }
             | Reason::MayLackCommits
             | Reason::TooLateToPromote
-            | Reason::StandbyClusterNotBuilt
+            | Reason::PrimaryInStandbyCluster
             | Reason::MayNotBootstrap
             | Reason::ForeignDataDir { .. }
             | Reason::ForeignDataDirInPause { .. }
@@ -119,6 +119,7 @@ pub fn effect(effect: &Effect) -> String {
             DemoteMode::Immediate => "stop at once, then release the leader key".to_owned(),
             DemoteMode::ImmediateNoLock => "stop at once".to_owned(),
             DemoteMode::Offline => "stop in order, then start read-only".to_owned(),
+            DemoteMode::Cluster => "stop in order, and keep the leader key".to_owned(),
         },
         Effect::StopImmediately => "stop at once".to_owned(),
         Effect::CancelAction => "cancel what is under way".to_owned(),

@@ -231,7 +231,7 @@ impl World {
         let (now, wanted) = (self.now, self.pace.fast_stop());
         let (stop, within) = match mode {
             DemoteMode::Graceful => (Stop::Fast, wanted),
-            DemoteMode::Offline => {
+            DemoteMode::Offline | DemoteMode::Cluster => {
                 // An orderly stop for as long as the lease allows; then an immediate one.
                 let deadline = match &self.agent(name).lease {
                     Lease::Held { sent, ttl, .. } => fence_deadline(*sent, *ttl),

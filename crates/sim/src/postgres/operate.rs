@@ -292,6 +292,10 @@ impl ServerControl for ModelServer {
         }
     }
 
+    async fn archive_last_wal(&self) -> Result<(), ServerError> {
+        Ok(())
+    }
+
     async fn checkpoint(&self) -> Result<(), ServerError> {
         self.postgres().sql_checkpoint().await
     }

@@ -251,6 +251,12 @@ fn validation_is_stricter_than_a_start() {
             json!({"bootstrap": {"dcs": {"ignore_slots": [{"type": "both"}]}}}),
             Some("bootstrap.dcs.ignore_slots[0].type: is both, which no slot is"),
         ),
+        (
+            "a standby cluster that follows itself",
+            json!({"bootstrap": {"dcs": {"standby_cluster": {"host": "a,10.0.0.9", "port": 5433}}},
+                   "postgresql": {"connect_address": "10.0.0.9:5433"}}),
+            Some("bootstrap.dcs.standby_cluster.host: a,10.0.0.9: is this member itself"),
+        ),
         ("no superuser", json!({"postgresql": {"authentication": {"superuser": null}}}), Some("superuser: is not set")),
         ("no address", json!({"restapi": {"connect_address": null}}), Some("restapi.connect_address: is not set")),
     ] {
@@ -285,7 +291,7 @@ postgresql:
   pgbackrest: {command: x}
   callbacks: {on_start: x}
 bootstrap:
-  dcs: {synchronous_mode: on, standby_cluster: {host: a}, slots: {a: {type: physical}}, my_own: 1}
+  dcs: {synchronous_mode: on, standby_cluster: {host: a, create_replica_methods: [x]}, slots: {a: {type: physical}}, my_own: 1}
 tags: {nosync: true}
 ",
         &[],
@@ -300,7 +306,7 @@ tags: {nosync: true}
         "pg.yml:10: postgresql.dta_dir: is not a known key and is ignored; did you mean data_dir?",
         "pg.yml:11: postgresql.parameters.max_connections: 5: is the same on all members and ignored in the local file",
         "understood, and not acted on by this version: postgresql.create_replica_methods, postgresql.callbacks, \
-         bootstrap.dcs.standby_cluster",
+         bootstrap.dcs.standby_cluster.create_replica_methods",
         "pg.yml:17: bootstrap.dcs.my_own: is not a known key",
     ];
     for part in expected {
@@ -309,7 +315,7 @@ tags: {nosync: true}
     assert_eq!(lines.len(), expected.len(), "{lines:#?}");
     assert_eq!(config.pending.len(), 3);
     let dynamic = crate::config::DynamicConfig::from_map(&to_dynamic_for_bootstrap(&config)).unwrap();
-    assert_eq!(dynamic.pending_keys(), ["standby_cluster"]);
+    assert_eq!(dynamic.pending_keys(), ["standby_cluster.create_replica_methods"]);
 }
 
 #[test]

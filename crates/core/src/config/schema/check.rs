@@ -42,6 +42,7 @@ impl<'a> Checker<'a> {
         self.own_slot = name.map(|name| name.slot_name());
         self.section("", root.entries(), super::LOCAL, Place::Local);
         self.tags(root.get("tags"));
+        self.standby_cluster(root);
         let keys: Vec<String> = self.pending.iter().map(|(key, _)| key.clone()).collect();
         if let Some((_, origin)) = self.pending.first() {
             let problem = format!("understood, and not acted on by this version: {}", keys.join(", "));
@@ -150,6 +151,23 @@ impl<'a> Checker<'a> {
         let rule = if problem.is_error { Rule::Schema } else { Rule::Notice };
         let key = format!("{section}{}", problem.key);
         self.report.add(rule, node.origin.clone(), &key, None, problem.text, problem.remedy);
+    }
+
+    /// STB-2: a cluster that follows this very member follows nobody.
+    fn standby_cluster(&mut self, root: &Node) {
+        let dcs = root.get("bootstrap").and_then(|bootstrap| bootstrap.get("dcs"));
+        let Some(section) = dcs.and_then(|dcs| dcs.get("standby_cluster")) else { return };
+        let text = |node: Option<&Node>| node.map(|node| text_of(&node.to_value())).unwrap_or_default();
+        let own = text(root.get("postgresql").and_then(|postgresql| postgresql.get("connect_address")));
+        let (hosts, port) = (text(section.get("host")), text(section.get("port")));
+        let port = if port.is_empty() { "5432" } else { port.as_str() };
+        if hosts.split(',').any(|host| format!("{}:{port}", host.trim()) == own)
+            && let Some(host) = section.get("host")
+        {
+            let problem = "is this member itself: a standby cluster follows another one (STB-2)";
+            let key = "bootstrap.dcs.standby_cluster.host";
+            self.report.about(Rule::Schema, key, host, problem, "name the cluster to follow");
+        }
     }
 
     /// Tags are free; some have a meaning, and two pairs exclude each other.

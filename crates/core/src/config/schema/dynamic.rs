@@ -30,7 +30,7 @@ pub(in crate::config) const DYNAMIC: &[Key] = &[
     shared("permanent_slots", Type::Slots),
     shared("permanent_replication_slots", Type::Slots),
     shared("ignore_slots", Type::SlotPatterns),
-    shared("standby_cluster", Type::Section(STANDBY_CLUSTER)).pending(),
+    shared("standby_cluster", Type::Section(STANDBY_CLUSTER)),
     shared("postgresql", Type::Section(POSTGRESQL)),
 ];
 
@@ -38,7 +38,7 @@ const STANDBY_CLUSTER: &[Key] = &[
     shared("host", Type::Text),
     shared("port", Type::Any),
     shared("primary_slot_name", Type::Text),
-    shared("create_replica_methods", Type::Lines),
+    shared("create_replica_methods", Type::Lines).pending_unless(&["[\"basebackup\"]"]),
     shared("restore_command", Type::Text),
     shared("archive_cleanup_command", Type::Text),
     shared("recovery_min_apply_delay", Type::Any),

@@ -95,7 +95,6 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
         Effect::Acquire => {
             require(!has_promised, "INV-S15: a promise is kept")?;
             require(cluster.is_some_and(|cluster| cluster.is_unlocked()), "DCS-1: the key is free")?;
-            require(!view.settings.standby_cluster, "INV-S25: nobody leads a standby cluster")?;
             require(!view.tags.nofailover || is_primary, "INV-S24: never by itself")
         }
         Effect::Promote => {
@@ -155,11 +154,14 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
         Effect::CheckDivergence { leader: source } => not_me(source, "RWD-3: compared with somebody else"),
         Effect::Rewind { source } => {
             not_me(source, "RWD-9: from somebody else")?;
+            let name_is_remote = source.is_remote();
             let source = cluster.and_then(|cluster| cluster.members.get(source));
             let is_ready = source.is_some_and(|member| {
                 member.role() == Some(MemberRole::Primary) && !member.lacks_checkpoint_after_promote()
             });
-            require(is_ready, "INV-S21: from a primary that has made its checkpoint")
+            // The server that is rewound asks the other cluster itself.
+            let is_remote = view.settings.standby_cluster && name_is_remote;
+            require(is_ready || is_remote, "INV-S21: from a primary that has made its checkpoint")
         }
         Effect::StoreSync { state, .. } => {
             require(view.lease.is_safe(view.now), "INV-S16: by the owner, with time left on the lease")?;

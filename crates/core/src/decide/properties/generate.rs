@@ -442,6 +442,7 @@ pub(super) fn any_memory(choices: &mut Choices<'_>) -> Memory {
         ]),
         checkpoint_again_at: choices.maybe(instant),
         copy_slots_again_at: choices.maybe(instant),
+        remote_compared_at: choices.maybe(instant),
         recovering: choices.flag(),
         start_error: choices.maybe(text),
         start_timeout: choices.maybe(|_| Duration::from_secs(60)),

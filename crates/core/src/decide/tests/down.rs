@@ -198,7 +198,11 @@ fn in_pause_nothing_is_removed_and_nothing_is_started_again_and_again() {
 fn a_crashed_primary_of_a_standby_cluster_is_not_started_as_one() {
     let standby = Settings { standby_cluster: true, ..settings() };
     let view = View { settings: standby, ..crashed(three(Some("a"), &[])) };
-    check("INV-S25", &view, &Memory::default(), &standby_of(None), "REC-7");
+    let compare = [Effect::CheckDivergence { leader: MemberName::remote() }];
+    let asked = check("REC-8: compares with the other cluster", &view, &Memory::default(), &compare, "RWD-3");
+    let known = Memory { rewind: RewindState::NotNeeded, ..asked };
+    let follow = [Effect::Start(StartAs::Standby { upstream: Some(MemberName::remote()) })];
+    check("INV-S25: and follows it", &view, &known, &follow, "REC-9");
 }
 
 #[test]
@@ -258,10 +262,10 @@ fn an_empty_directory_creates_or_copies_but_never_both() {
             "BOO-1",
         ),
         (
-            "not as a standby cluster",
+            "a standby cluster is copied from the one that it follows",
             View { settings: Settings { standby_cluster: true, ..settings() }, ..empty(&[]) },
-            none,
-            "INV-S25",
+            &[Effect::Bootstrap],
+            "BOO-2",
         ),
         ("somebody creates it: waits", empty(&[("initialize", "")]), none, "BOO-14"),
         (

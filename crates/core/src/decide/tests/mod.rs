@@ -12,6 +12,7 @@ mod named;
 mod promoting;
 mod racing;
 mod requests;
+mod standby_cluster;
 mod synchronous;
 
 use std::sync::Arc;

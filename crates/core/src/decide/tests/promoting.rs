@@ -32,7 +32,7 @@ fn the_winner_promotes_only_with_time_left() {
             "a standby cluster is never writable",
             View { lease: held(1), settings: Settings { standby_cluster: true, ..settings() }, ..replica(led()) },
             &[],
-            "INV-S25",
+            "STB-1",
         ),
         (
             "synchronous mode: a member that /sync does not name gives the key up",
