@@ -89,8 +89,10 @@ impl ServerRejoin for LocalServer {
         let connection = self.reach(source, settings.rewind.clone())?;
         // Its record may be older than its promotion. Before the checkpoint its control file is on the timeline before, and
         // pg_rewind would find that nothing is to be done.
-        if !is_checkpointed(&connection).await? {
-            let name = &source.name;
+        let name = &source.name;
+        // Who cannot be asked is no source yet, and nothing has been changed here.
+        let lost = |problem| ServerError::NotReady(format!("{name} cannot be asked for its checkpoint: {problem}"));
+        if !is_checkpointed(&connection).await.map_err(lost)? {
             return Err(ServerError::NotReady(format!("{name} is no primary that has made its checkpoint: no source")));
         }
         if let Err(problem) = self.instance().archive_ready_segments(cancel).await {

@@ -54,7 +54,8 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         view.postgres.facts.as_ref().and_then(|facts| facts.timeline),
         cluster.leader_member().and_then(|member| member.timeline()),
     );
-    let behind = matches!((ours, theirs), (Some(ours), Some(theirs)) if ours < theirs);
+    // Ahead of its leader is who followed somebody that was promoted beside it.
+    let is_elsewhere = matches!((ours, theirs), (Some(ours), Some(theirs)) if ours != theirs);
     // RWD-5: the same number may be another timeline, and PostgreSQL would stream it.
     let may_be_forked = ours == theirs && ours.is_some_and(|timeline| timeline != Timeline::FIRST);
     let streaming = view.postgres.facts.as_ref().is_some_and(|facts| facts.streaming);
@@ -63,7 +64,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     let same = memory
         .same_history
         .filter(|same| Some(same.leader_timeline) == theirs && memory.compared_with.as_ref() == Some(&leader.name));
-    let moved_on = behind && !streaming && same.is_none_or(|same| replayed.is_some_and(|lsn| lsn > same.lsn));
+    let moved_on = is_elsewhere && !streaming && same.is_none_or(|same| replayed.is_some_and(|lsn| lsn > same.lsn));
     let may_be_forked = may_be_forked && same.is_none_or(|same| Some(same.timeline) != ours);
     if view.settings.standby_cluster {
         compare_with_remote(view, memory);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::cluster::{Cluster, FailoverRequest, Initialize, Member, PostgresState};
+use crate::cluster::{Cluster, FailoverRequest, HistoryLine, Initialize, Member, PostgresState};
 use crate::mutant::{Mutant, leaves_out};
 use crate::names::MemberName;
 use crate::wal::{Lsn, Timeline};
@@ -115,6 +115,9 @@ fn back_off(view: &View, cluster: &Cluster, memory: &mut Memory) -> Option<Decis
 ///
 /// In pause the name of the candidate stays until it is primary: it is what allows it to promote (OWN-1).
 fn acquire(view: &View, cluster: &Cluster, memory: &mut Memory) -> Vec<Effect> {
+    if leaves_out(Mutant::PromoteWithoutLease) {
+        return vec![Effect::Promote];
+    }
     let Some(request) = request(cluster).filter(|_| !leaves_out(Mutant::RequestNotCleared)) else {
         return vec![Effect::Acquire];
     };
@@ -202,6 +205,9 @@ fn primary_without_key(view: &View, cluster: &Cluster, memory: &Memory) -> Stand
     if let Some(newest) = cluster.timeline().filter(|newest| ours < *newest) {
         return Standing::No(Reason::OldTimeline { ours, newest });
     }
+    if has_another_history(view, cluster, ours) {
+        return Standing::No(Reason::AnotherHistory { ours });
+    }
     let leads_sync = |name: &String| name.eq_ignore_ascii_case(view.me.as_str());
     if sync_is_active(view, cluster) && !cluster.sync.value.leader.as_ref().is_some_and(leads_sync) {
         return Standing::No(Reason::NotSynchronous); // QRK-2: what was confirmed meanwhile may be elsewhere.
@@ -221,6 +227,15 @@ fn primary_without_key(view: &View, cluster: &Cluster, memory: &Memory) -> Stand
             Standing::Yes(Reason::TakesKeyBack)
         }
     }
+}
+
+/// HLT-5: a server that somebody has promoted beside the cluster may be on the newest number and yet not on the newest
+/// timeline. Where the timelines before ended tells them apart.
+fn has_another_history(view: &View, cluster: &Cluster, ours: Timeline) -> bool {
+    let own = view.postgres.facts.as_ref().and_then(|facts| facts.history.as_ref());
+    let (Some(own), Some(stored)) = (own, cluster.history.as_ref()) else { return false };
+    let is_ours = |line: &HistoryLine| own.lines.iter().any(|own| own.timeline == line.timeline && own.lsn == line.lsn);
+    stored.value.lines.iter().filter(|line| line.timeline < ours).any(|line| !is_ours(line))
 }
 
 /// Whether the lag against the last published position counts (RACE-1).

@@ -231,6 +231,8 @@ reasons! {
     NotInFailsafeMap ["HLT-11", "FS-8"] "nobody holds the leader key, but this member is not in the failsafe map";
     /// A newer primary existed.
     OldTimeline { ours: Timeline, newest: Timeline } ["HLT-5", "INV-S9"] "PostgreSQL is primary on timeline {ours}, but the cluster has been on {newest}";
+    /// A primary that the cluster does not descend from.
+    AnotherHistory { ours: Timeline } ["HLT-5", "INV-S23"] "PostgreSQL is primary on timeline {ours}, whose history is not that of the cluster: it was promoted beside it";
     /// Too far behind.
     TooFarBehind { bytes_behind: u64, max_bytes_behind: u64 } ["RACE-1"] "{bytes_behind} bytes behind the last leader, more than the {max_bytes_behind} allowed";
     /// Own position unknown.

@@ -56,6 +56,7 @@ pub fn is_refusal(reason: &Reason) -> bool {
             | Reason::TooFewVotes { .. }
             | Reason::NotInFailsafeMap
             | Reason::OldTimeline { .. }
+            | Reason::AnotherHistory { .. }
             | Reason::TooFarBehind { .. }
             | Reason::PositionUnknown
             | Reason::TimelineTooLow

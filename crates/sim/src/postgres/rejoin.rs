@@ -145,9 +145,9 @@ impl ServerRejoin for ModelServer {
     }
 
     async fn rewind(&self, source: &Member, cancel: &CancellationToken) -> Result<(), ServerError> {
-        let server = self.reach(source).await.map_err(unusable)?;
+        let server = self.reach(source).await.map_err(ServerError::NotReady)?;
         if server.truth().is_in_recovery {
-            return Err(unusable(format!("{} is still in recovery: it is no source", source.name)));
+            return Err(ServerError::NotReady(format!("{} is still in recovery: it is no source", source.name)));
         }
         let postgres = self.postgres();
         let was_half_rewound = postgres.change(|state| {

@@ -61,6 +61,24 @@ fn a_forked_member_does_not_follow_a_leader_whose_timeline_only_has_the_same_num
 }
 
 #[test]
+fn a_replica_that_followed_somebody_who_was_promoted_beside_its_leader_compares() {
+    let on_second = |streaming| View {
+        postgres: Postgres {
+            facts: Some(Facts { timeline: Timeline::new(2), streaming, ..facts(true) }),
+            ..postgres(MemberRole::Replica)
+        },
+        ..replica(led_on(1))
+    };
+    let compare = [Effect::CheckDivergence { leader: "b".parse().unwrap() }];
+    for (name, streaming, effects, rule) in [
+        ("ahead of its leader, and streams nothing", false, &compare[..], "RWD-3"),
+        ("its leader's record is older than what it streams", true, &[], "FOL-12"),
+    ] {
+        check(name, &on_second(streaming), &Memory::default(), effects, rule);
+    }
+}
+
+#[test]
 fn what_forked_is_judged_anew_when_the_leader_moves_on_and_never_started_after_a_failed_rewind() {
     let compared = Memory { compared_with: Some("b".parse().unwrap()), ..Memory::default() };
     let stopped = |finished, leader_timeline| View {

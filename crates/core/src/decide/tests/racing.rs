@@ -193,6 +193,17 @@ fn a_running_primary_without_the_key_asks_before_it_takes_it_back() {
     let answered = |b: Option<PeerStatus>| View { poll: poll(&[("b", b), ("c", None)]), ..free(&[]) };
     let stop = [Effect::Demote { mode: DemoteMode::ImmediateNoLock, upstream: None }];
     let ask_both = ask(&["b", "c"]);
+    let promoted_beside = |own: &str| View {
+        postgres: Postgres {
+            facts: Some(Facts {
+                timeline: Timeline::new(2),
+                history: cluster(&[("history", own)]).history.map(|history| history.value),
+                ..facts(false)
+            }),
+            ..postgres(MemberRole::Primary)
+        },
+        ..free(&[("history", r#"[[1,5,"r"]]"#)])
+    };
     for (name, view, effects, rule) in [
         ("asks first", free(&[]), &ask_both[..], "RACE-3"),
         ("no rival: takes it", answered(Some(answer(1000))), &[Effect::Acquire], "QRK-2"),
@@ -204,6 +215,8 @@ fn a_running_primary_without_the_key_asks_before_it_takes_it_back() {
             "HLT-5",
         ),
         ("the history knows a newer timeline: stops", free(&[("history", r#"[[1,5,"r"]]"#)]), &stop, "HLT-5"),
+        ("the newest number, reached on another way: stops", promoted_beside("[[1,7,\"r\"]]"), &stop, "INV-S23"),
+        ("the newest number, reached on the same way", promoted_beside("[[1,5,\"r\"]]"), &ask_both, "RACE-3"),
         (
             "it does not answer, so nobody knows on which timeline it is: stops",
             View {
