@@ -10,7 +10,7 @@ pub enum Mutant {
     NoFence,
     /// A lease counts from when its renewal was answered, not from when it was sent (TIM-4).
     LeaseFromAnswer,
-    /// Promote is issued whatever is left of the lease (PRO-12).
+    /// Whoever wins a race promotes at once, without a lease and without a fence (UNL-3, PRO-12, INV-S28).
     PromoteWithoutLease,
     /// A race does not look at positions (RACE-6).
     RaceIgnoresPositions,
@@ -22,7 +22,8 @@ pub enum Mutant {
     BootstrapAgain,
     /// The claim to create the cluster is not looked at once more (BEY-23).
     BootstrapWithoutClaim,
-    /// Data is removed without looking at the source, the key and the server (INV-S11, INV-S21).
+    /// A leader that does not answer is one that this member has left, and data is removed without looking at the source, the
+    /// key and the server (RWD-3, INV-S11, INV-S21).
     WipeWithoutLooking,
     /// The key is released before the server has stopped (DEM-12).
     ReleaseBeforeStop,
@@ -50,11 +51,15 @@ pub enum Mutant {
     PromiseForgotten,
     /// A standby is pointed to its leader again and again (FOL-10).
     RestlessStandby,
+    /// What the store has lost stays lost (CYC-7, CYC-8).
+    LostKeysStay,
+    /// The lease counts on the wall clock (TIM-5). Left out where the simulator stands in for the machine's clocks.
+    LeaseByWallClock,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 22] = [
+    pub const ALL: [Mutant; 24] = [
         Mutant::NoFence,
         Mutant::LeaseFromAnswer,
         Mutant::PromoteWithoutLease,
@@ -77,6 +82,8 @@ impl Mutant {
         Mutant::ConsentOfMost,
         Mutant::PromiseForgotten,
         Mutant::RestlessStandby,
+        Mutant::LostKeysStay,
+        Mutant::LeaseByWallClock,
     ];
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::dice::Dice;
 use crate::faults::Plan;
+use crate::focus::Focus;
 use crate::observer::{Invariant, Violation};
 use crate::run::{Outcome, run};
 
@@ -87,18 +88,46 @@ pub struct Limits {
     pub jobs: usize,
     /// Which invariants count; all when empty.
     pub only: &'static [Invariant],
+    /// What all plans are about; anything when left out.
+    pub focus: Option<Focus>,
 }
 
 /// What is said while it goes on.
 pub trait Progress: Sync {
+    /// Called for each run that broke an invariant.
+    fn broke(&self, failure: &Failure);
+
     /// Called after each run.
     fn ran(&self, summary: &Summary);
 }
 
 /// The plan of a seed.
 pub fn plan_of(seed: u64) -> Plan {
-    // Another stream than that of the run itself, so that a shrunk plan meets the same chances.
-    Plan::draw(&Dice::new(seed ^ 0x9e37_79b9_7f4a_7c15))
+    Plan::draw(&plan_dice(seed))
+}
+
+/// The plan of a seed that is about something.
+pub fn focused_plan_of(seed: u64, focus: Focus) -> Plan {
+    focus.draw(&plan_dice(seed))
+}
+
+/// Another stream than that of the run itself, so that a shrunk plan meets the same chances.
+fn plan_dice(seed: u64) -> Dice {
+    Dice::new(seed ^ 0x9e37_79b9_7f4a_7c15)
+}
+
+/// Runs a plan, and where wall clocks jump in it once more without that: nothing else may change (INV-S27).
+///
+/// # Errors
+/// When a run could not be made.
+pub fn judge(seed: u64, plan: &Plan) -> anyhow::Result<Outcome> {
+    let outcome = run(seed, plan)?;
+    let Some(still) = plan.without_jumps().filter(|_| outcome.violation.is_none()) else { return Ok(outcome) };
+    let unmoved = run(seed, &still)?;
+    let is_same = unmoved.course == outcome.course;
+    let text = || "the run took another course because a wall clock jumped".to_owned();
+    let moved = (!is_same).then(|| Violation { invariant: Invariant::S27, at: outcome.simulated, text: text() });
+    Ok(Outcome { violation: moved, ..outcome })
 }
 
 /// Makes the runs. `prepare` is called on each thread before its first run: to switch a mutant on, say.
@@ -119,10 +148,13 @@ pub fn campaign(limits: &Limits, progress: &dyn Progress, prepare: &(dyn Fn() + 
                         break;
                     }
                     let (seed, started) = (limits.first.wrapping_add(number), Instant::now());
-                    match run(seed, &plan_of(seed)) {
+                    let plan = limits.focus.map_or_else(|| plan_of(seed), |focus| focused_plan_of(seed, focus));
+                    match judge(seed, &plan) {
                         Ok(outcome) => {
                             let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
+                            let known = summary.failures.len();
                             summary.add(seed, outcome, started.elapsed(), limits.only);
+                            summary.failures.get(known).into_iter().for_each(|failure| progress.broke(failure));
                             summary.wall = began.elapsed();
                             progress.ran(&summary);
                             if summary.failures.len() >= limits.failures {
@@ -153,7 +185,7 @@ pub fn campaign(limits: &Limits, progress: &dyn Progress, prepare: &(dyn Fn() + 
 /// When a run could not be made.
 pub fn shrink(seed: u64, plan: &Plan, invariant: Invariant) -> anyhow::Result<Plan> {
     let breaks = |plan: &Plan| -> anyhow::Result<bool> {
-        Ok(run(seed, plan)?.violation.is_some_and(|violation| violation.invariant == invariant))
+        Ok(judge(seed, plan)?.violation.is_some_and(|violation| violation.invariant == invariant))
     };
     let mut smallest = plan.clone();
     loop {

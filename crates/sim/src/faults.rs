@@ -6,6 +6,7 @@ use std::time::Duration;
 use pgward_core::names::MemberName;
 
 use crate::dice::Dice;
+use crate::focus::Focus;
 
 /// Something that happens to a run at a given time, and how long it lasts.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +79,8 @@ pub enum Trouble {
     ReplayPaused,
     /// The data directory cannot be looked at.
     DataInaccessible,
+    /// The data directory is not mounted: it looks empty.
+    Unmounted,
     /// pg_rewind and the like go on when the agent that started them is killed.
     ToolsOutliveAgent,
     /// Its processes hang in the kernel: even SIGKILL has to wait. Breaks the assumption that a kill takes two seconds at
@@ -88,6 +91,17 @@ pub enum Trouble {
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
+    /// `pg_ctl promote` by somebody who asked nobody (FLT-19).
+    PromoteByHand(MemberName),
+    /// A member is shown the store as it was seconds ago (FLT-8).
+    StaleReads(MemberName),
+    /// The store is away, and comes back as it was in the beginning (FLT-11). Not drawn at random: the member that the copy
+    /// names as the leader still takes the key without asking whether it is behind.
+    StoreRestored,
+    /// An operator deletes every key.
+    DeleteAll,
+    /// An older version writes its keys in their older form (FLT-22).
+    OlderVersion,
     /// SIGKILL of the agent; it is started again afterwards.
     KillAgent(MemberName),
     /// SIGSTOP of the agent.
@@ -138,6 +152,8 @@ impl Fault {
         !matches!(
             self,
             Fault::Switchover(_)
+                | Fault::StaleReads(_)
+                | Fault::OlderVersion
                 | Fault::StepWall(..)
                 | Fault::StoreElects
                 | Fault::WatchesSilent
@@ -165,11 +181,48 @@ pub struct Plan {
     pub ttl: Duration,
     /// Faults begin with the first start instead of after it.
     pub is_early: bool,
+    /// Clients write all the time, instead of now and then.
+    pub is_busy: bool,
+    /// The members start one after the other: the first of them leads at first.
+    pub is_in_order: bool,
     /// What happens, in the order of time.
     pub faults: Vec<Planned>,
 }
 
 impl Plan {
+    /// True when nothing that happens explains the loss of an acknowledged write. Where there are others to take over, one
+    /// standby that receives nothing is no explanation.
+    pub fn is_lossless(&self) -> bool {
+        let stuck = |planned: &&Planned| matches!(planned.fault, Fault::Trouble(_, Trouble::ReceiverStuck));
+        let may_one_be_stuck = self.members > 2 && self.faults.iter().filter(stuck).count() == 1;
+        self.faults.iter().all(|planned| !planned.fault.may_lose() || may_one_be_stuck && stuck(&planned))
+            && !self
+                .faults
+                .iter()
+                .any(|planned| may_one_be_stuck && matches!(planned.fault, Fault::Switchover(Some(_))))
+    }
+
+    /// True when nothing happens but that keys are lost or garbled which the holder of the leader key restores, or does
+    /// without (INV-S20).
+    pub fn only_loses_keys(&self) -> bool {
+        let loses_a_key = |fault: &Fault| {
+            matches!(fault, Fault::DeleteAll | Fault::OlderVersion)
+                || matches!(fault, Fault::DeleteKey(key) | Fault::Garbage(key) if !["leader", "failover"].contains(key))
+        };
+        self.faults.iter().all(|planned| loses_a_key(&planned.fault))
+    }
+
+    /// The same plan in a world where no wall clock jumps (INV-S27). `None`: none does.
+    pub fn without_jumps(&self) -> Option<Plan> {
+        let mut plan = self.clone();
+        for planned in &mut plan.faults {
+            if let Fault::StepWall(_, seconds) = &mut planned.fault {
+                *seconds = 0;
+            }
+        }
+        (plan != *self).then_some(plan)
+    }
+
     /// True when a member may stay broken for good: what came of it cannot be rewound, and no setting allows to replace it.
     pub fn may_leave_broken(&self) -> bool {
         let is_on = |flag: &str| self.dcs.contains(&format!("{flag}: true"));
@@ -179,7 +232,9 @@ impl Plan {
         let rewinds = is_on("use_pg_rewind") && !self.faults.iter().any(breaks);
         let replaces =
             is_on("remove_data_directory_on_rewind_failure") && is_on("remove_data_directory_on_diverged_timelines");
-        !rewinds && !replaces
+        // Before version 16 pg_rewind finds nothing to do on a server that has left its new timeline without a checkpoint.
+        let promotes = |planned: &Planned| matches!(planned.fault, Fault::PromoteByHand(_));
+        !rewinds && !replaces || self.faults.iter().any(promotes)
     }
 
     /// True when a member may stay down because its timeline only has the number of the leader's: pg_rewind does not see
@@ -199,8 +254,38 @@ pub fn names(members: usize) -> Vec<MemberName> {
 const SECOND: Duration = Duration::from_secs(1);
 
 impl Plan {
-    /// Draws a plan.
+    /// Draws a plan: mostly of anything, sometimes of what is dangerous together.
     pub fn draw(dice: &Dice) -> Plan {
+        let mut plan = Plan::of_anything(dice);
+        // Drawn last, so that a seed of before that is not concerned is still the same run.
+        match dice.below(10) {
+            0 => Focus::ALL.get(dice.below(Focus::ALL.len())).map_or(plan, |focus| focus.draw(dice)),
+            1 | 2 => {
+                let more = 1 + dice.below(2);
+                plan.faults.extend((0..more).map(|_| Plan::rare_fault(dice, plan.members, plan.ttl)));
+                plan.faults.sort_by_key(|planned| planned.at);
+                plan
+            }
+            _ => plan,
+        }
+    }
+
+    /// One of the faults that are drawn apart from the others.
+    fn rare_fault(dice: &Dice, members: usize, ttl: Duration) -> Planned {
+        let names = names(members);
+        let who = dice.pick(&names).cloned();
+        let at = dice.between(Duration::ZERO, SECOND * 120);
+        let lasts = dice.between(SECOND, ttl);
+        let Some(who) = who else { return Planned { at, lasts, fault: Fault::OlderVersion } };
+        match dice.below(8) {
+            0 | 1 => Planned { at, lasts, fault: Fault::PromoteByHand(who) },
+            2 | 3 => Planned { at, lasts, fault: Fault::StaleReads(who) },
+            4 | 5 => Planned { at, lasts: Duration::ZERO, fault: Fault::OlderVersion },
+            _ => Planned { at, lasts, fault: Fault::Trouble(who, Trouble::Unmounted) },
+        }
+    }
+
+    fn of_anything(dice: &Dice) -> Plan {
         let members = *dice.pick(&[3, 3, 3, 2, 4, 5]).unwrap_or(&3);
         let (ttl, loop_wait, retry) =
             *dice.pick(&[(30, 10, 10), (30, 10, 10), (20, 5, 5), (60, 10, 20)]).unwrap_or(&(30, 10, 10));
@@ -242,7 +327,7 @@ impl Plan {
         }
         let is_early = dice.chance(150);
         let dcs = Self::with_failsafe(dice, dcs, members, &mut faults);
-        Plan { members, dcs, tags, ttl: Duration::from_secs(ttl), is_early, faults }
+        Plan { members, dcs, tags, ttl: Duration::from_secs(ttl), is_early, is_busy: false, is_in_order: false, faults }
     }
 
     /// Some clusters run in failsafe mode. In some of those, one member loses the store while another is silent.

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pgward_agent::host::{BoxFuture, Host};
+use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_core::names::MemberName;
 use pgward_core::time::{BootInstant, WallTime};
 use tokio::task::JoinHandle;
@@ -46,6 +47,13 @@ impl Clocks {
         let elapsed = i128::try_from(self.began.elapsed().as_nanos()).unwrap_or(i128::MAX);
         let shown = elapsed + elapsed * i128::from(self.fast_ppm) / 1_000_000;
         BootInstant(self.boot + Duration::from_nanos(u64::try_from(shown).unwrap_or(0)))
+    }
+
+    /// A boot clock that anybody could set: it jumps as the wall clock does.
+    fn boot_with_jumps(&self) -> BootInstant {
+        let jumped = *self.wall.lock().unwrap_or_else(PoisonError::into_inner) - BEGINNING;
+        let (now, by) = (self.boot_now().0, Duration::from_secs(jumped.unsigned_abs()));
+        BootInstant(if jumped < 0 { now.saturating_sub(by) } else { now + by })
     }
 
     /// The wall clock.
@@ -228,6 +236,9 @@ pub struct SimHost {
 
 impl Host for SimHost {
     fn boot_now(&self) -> BootInstant {
+        if leaves_out(Mutant::LeaseByWallClock) {
+            return self.clocks.boot_with_jumps();
+        }
         self.clocks.boot_now()
     }
 

@@ -9,6 +9,7 @@ pub mod campaign;
 pub mod dice;
 pub mod faults;
 pub mod fencer;
+pub mod focus;
 pub mod host;
 pub mod machine;
 #[cfg(feature = "mutants")]

@@ -137,6 +137,11 @@ impl Machine {
         self.state().agent.as_ref().map(|agent| agent.process.clone())
     }
 
+    /// True when its agent runs.
+    pub fn runs(&self) -> bool {
+        self.agent().is_some_and(|agent| agent.runs())
+    }
+
     /// What the agent published last.
     pub fn node(&self) -> Option<NodeView> {
         self.state().agent.as_ref().map(|agent| agent.node.borrow().clone())

@@ -6,7 +6,8 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use pgward_sim::campaign::{Failure, Limits, Progress, Summary, campaign, plan_of, shrink};
+use pgward_sim::campaign::{Failure, Limits, Progress, Summary, campaign, focused_plan_of, judge, plan_of, shrink};
+use pgward_sim::focus::Focus;
 use pgward_sim::run::run;
 use pgward_sim::story::listen;
 
@@ -31,11 +32,14 @@ struct Arguments {
     /// Runs at the same time; as many as there are processors when left out.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Draws only plans of this kind.
+    #[arg(long)]
+    focus: Option<String>,
     /// Leaves out one rule after the other, and counts the seeds that it takes to notice.
     #[cfg(feature = "mutants")]
     #[arg(long)]
     mutants: bool,
-    /// With --seed: leaves this rule out.
+    /// With --seed: leaves this rule out. With --mutants: tries this one only.
     #[cfg(feature = "mutants")]
     #[arg(long)]
     mutant: Option<String>,
@@ -53,6 +57,10 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 struct Lines(Mutex<Option<Instant>>);
 
 impl Progress for Lines {
+    fn broke(&self, failure: &Failure) {
+        eprintln!("{}", broken(failure));
+    }
+
     fn ran(&self, summary: &Summary) {
         let mut printed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if printed.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
@@ -74,6 +82,10 @@ fn line(summary: &Summary) -> String {
     )
 }
 
+fn broken(Failure { seed, violation }: &Failure) -> String {
+    format!("seed {seed}: {} after {:.1} s: {}", violation.invariant, violation.at.as_secs_f64(), violation.text)
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     // A panic of an agent under test is a finding, reported with its seed; its text is kept there.
     std::panic::set_hook(Box::new(|_| {}));
@@ -88,7 +100,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     #[cfg(feature = "mutants")]
     if arguments.mutants {
-        let (table, is_complete) = pgward_sim::mutants::table(arguments.first, arguments.seeds, jobs)?;
+        let only = arguments.mutant.as_deref();
+        let (table, is_complete) = pgward_sim::mutants::table(arguments.first, arguments.seeds, jobs, only)?;
         print!("{table}");
         return Ok(if is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
@@ -99,6 +112,7 @@ fn main() -> anyhow::Result<ExitCode> {
         failures: arguments.failures,
         jobs,
         only: &[],
+        focus: arguments.focus.as_deref().map(Focus::find).transpose()?,
     };
     let summary = campaign(&limits, &Lines(Mutex::new(None)), &|| {})?;
     println!("{}", line(&summary));
@@ -109,9 +123,7 @@ fn main() -> anyhow::Result<ExitCode> {
     for (invariant, count) in summary.by_invariant() {
         println!("broken {count} times: {invariant}");
     }
-    for Failure { seed, violation } in &summary.failures {
-        println!("seed {seed}: {} after {:.1} s: {}", violation.invariant, violation.at.as_secs_f64(), violation.text);
-    }
+    summary.failures.iter().for_each(|failure| println!("{}", broken(failure)));
     if let Some(first) = summary.failures.first() {
         tell(first.seed, &arguments)?;
         return Ok(ExitCode::FAILURE);
@@ -121,8 +133,9 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Runs one seed again, and tells what happened.
 fn tell(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let whole = plan_of(seed);
-    let outcome = run(seed, &whole)?;
+    let focus = arguments.focus.as_deref().map(Focus::find).transpose()?;
+    let whole = focus.map_or_else(|| plan_of(seed), |focus| focused_plan_of(seed, focus));
+    let outcome = judge(seed, &whole)?;
     let plan = match &outcome.violation {
         Some(violation) if !arguments.whole => shrink(seed, &whole, violation.invariant)?,
         Some(_) | None => whole.clone(),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pgward_core::cluster::{Cluster, Initialize, Revision};
@@ -22,6 +23,9 @@ const CIRCLE_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// How far two clocks come apart in the time of a lease.
 const CLOCKS_DIFFER: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// How long ago a primary may have ended that was there when it was looked at, before data was removed.
+const LOOKED_AT_WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What must never happen. The names are those of the list of invariants in `docs/testing.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,8 +50,10 @@ pub enum Invariant {
     S13,
     /// A member stood although it had promised to wait.
     S15,
-    /// A request by an operator moved the leader more than once.
+    /// A request by an operator moved the leader more than once, or stayed.
     S17,
+    /// Keys were lost, and something came of it; or they stayed lost.
+    S20,
     /// A rewind or a copy from somebody who is no proper source.
     S21,
     /// A member follows itself, directly or around a circle.
@@ -58,6 +64,8 @@ pub enum Invariant {
     S24,
     /// The agent panicked.
     S26,
+    /// A jump of a wall clock changed what was decided.
+    S27,
     /// A write that a switchover must not lose was lost.
     Switchover,
     /// The cluster did not become whole again in time (L1, L6, L9, L12, L14).
@@ -83,11 +91,13 @@ impl fmt::Display for Invariant {
             | Invariant::S13
             | Invariant::S15
             | Invariant::S17
+            | Invariant::S20
             | Invariant::S21
             | Invariant::S22
             | Invariant::S23
             | Invariant::S24
-            | Invariant::S26 => None,
+            | Invariant::S26
+            | Invariant::S27 => None,
         };
         match liveness {
             Some(text) => f.write_str(text),
@@ -144,8 +154,16 @@ struct State {
     leader: Option<MemberName>,
     /// The request that the leader changed under last, by its revision, and how often.
     requested: Option<(Revision, u32)>,
+    /// Members that an operator has promoted behind everybody's back, as long as they are writable and do not lead.
+    by_hand: BTreeSet<MemberName>,
+    /// There was such a member.
+    has_hand: bool,
+    /// When each member was seen as a primary last.
+    primary_at: BTreeMap<MemberName, Instant>,
+    course: DefaultHasher,
     leader_changes: u32,
     starts: u32,
+    ends: u32,
     commits: u64,
     acknowledged: Vec<(CommitId, MemberName)>,
 }
@@ -200,10 +218,33 @@ impl Observer {
         self.state().leader.clone()
     }
 
+    /// How often the key has passed to another member, and how often a server ended, was created, or lost its data.
+    pub fn upheavals(&self) -> (u32, u32) {
+        let state = self.state();
+        (state.leader_changes, state.ends)
+    }
+
     /// How often the key has passed to another member, and how often a server was started.
     pub fn changes(&self) -> (u32, u32) {
         let state = self.state();
         (state.leader_changes, state.starts)
+    }
+
+    /// Everything that happened so far, as one number.
+    pub fn course(&self) -> u64 {
+        self.state().course.finish()
+    }
+
+    fn note(&self, who: &MemberName, event: &dyn fmt::Debug) {
+        let at = self.began.elapsed();
+        (at, who, format!("{event:?}")).hash(&mut self.state().course);
+    }
+
+    /// An operator promotes `who`: whatever follows from that at once is not the cluster's doing (FLT-19).
+    pub fn promoted_by_hand(&self, who: &MemberName) {
+        let mut state = self.state();
+        state.by_hand.insert(who.clone());
+        state.has_hand = true;
     }
 
     /// A number for a commit that a client is about to ask for.
@@ -233,12 +274,26 @@ impl Observer {
     /// What a server did.
     pub fn server_did(&self, who: &MemberName, event: &Event) {
         tracing::info!(machine = who.as_str(), ?event, "PostgreSQL");
+        self.note(who, event);
         match event {
             Event::Started { .. } => self.state().starts += 1,
-            Event::InitdbDone { .. } => drop(self.state().creating.insert(who.clone())),
+            Event::InitdbDone { .. } => {
+                let mut state = self.state();
+                state.creating.insert(who.clone());
+                state.ends += 1;
+            }
             Event::PromoteIssued => self.promote_issued(who),
             Event::Writable { timeline, .. } => self.became_writable(who, *timeline),
-            Event::NotWritable => drop(self.state().writable.remove(who)),
+            Event::NotWritable => {
+                let mut state = self.state();
+                state.writable.remove(who);
+                state.primary_at.insert(who.clone(), Instant::now());
+            }
+            Event::Ended => {
+                let mut state = self.state();
+                state.by_hand.remove(who);
+                state.ends += 1;
+            }
             Event::Wiped { had } => self.wiped(who, had.is_some()),
             Event::RewindBegan { source, is_source_checkpointed_primary } => {
                 if !is_source_checkpointed_primary {
@@ -253,7 +308,6 @@ impl Observer {
                 self.report(Invariant::S13, format!("{one} and {other} work on the data directory of {who} at once"));
             }
             Event::Accepting
-            | Event::Ended
             | Event::MovedAside { .. }
             | Event::Cloned { .. }
             | Event::Rewound { .. }
@@ -270,6 +324,7 @@ impl Observer {
                     let mut state = self.state();
                     state.held_until.insert(member.clone(), *until);
                     state.creating.remove(member);
+                    state.by_hand.remove(member);
                     let changes = state.leader.as_ref() != Some(member);
                     if changes {
                         state.leader_changes += u32::from(state.leader.is_some());
@@ -285,6 +340,7 @@ impl Observer {
                     self.check_promise(member);
                 }
                 if changes || *is_new {
+                    self.note(member, &"holds the leader key");
                     tracing::info!(machine = member.as_str(), "holds the leader key");
                     self.took_key(member);
                 }
@@ -297,6 +353,15 @@ impl Observer {
                 }
             }
             StoreEvent::Changed => self.read_store(),
+            StoreEvent::Restored => {
+                {
+                    let mut state = self.state();
+                    // It is older than what was seen: the past begins anew.
+                    state.history.clear();
+                    state.requested = None;
+                }
+                self.read_store();
+            }
         }
         self.check();
     }
@@ -306,7 +371,7 @@ impl Observer {
         let broken = {
             let state = self.state();
             let now = Instant::now();
-            let mut writable = state.writable.iter();
+            let mut writable = state.writable.iter().filter(|name| !state.by_hand.contains(*name));
             match (writable.next(), writable.next()) {
                 (Some(one), Some(other)) => {
                     Some((Invariant::S1, format!("{one} and {other} accept writes at the same instant")))
@@ -368,16 +433,31 @@ impl Observer {
     }
 
     fn promote_issued(&self, who: &MemberName) {
-        let held = self.state().held_until.get(who).is_some_and(|until| Instant::now() < *until);
-        if !held {
+        let is_allowed = {
+            let state = self.state();
+            let held = state.held_until.get(who).is_some_and(|until| Instant::now() < *until);
+            held || state.by_hand.contains(who)
+        };
+        if !is_allowed {
             self.report(Invariant::S3, format!("{who} issued promote without a lease"));
         }
     }
 
     fn became_writable(&self, who: &MemberName, timeline: Timeline) {
-        let stale = {
+        let is_by_hand = {
             let mut state = self.state();
             state.writable.insert(who.clone());
+            state.by_hand.contains(who)
+        };
+        if !is_by_hand {
+            self.check_timeline(who, timeline);
+        }
+    }
+
+    /// S9.
+    fn check_timeline(&self, who: &MemberName, timeline: Timeline) {
+        let stale = {
+            let state = self.state();
             state.history.last().map(|(ended, _)| *ended).filter(|ended| timeline <= *ended)
         };
         if let Some(ended) = stale {
@@ -393,6 +473,7 @@ impl Observer {
         if !had_cluster {
             return;
         }
+        self.state().ends += 1;
         let leads = world.etcd.cluster().is_led_by(who);
         let is_only_copy = {
             let id = self.state().system_id.clone();
@@ -400,12 +481,19 @@ impl Observer {
             !world.servers.iter().any(|(name, server)| name != who && has_it(server))
         };
         let truth = world.servers.get(who).map(Postgres::truth);
+        let is_primary = |(name, server): (&MemberName, &Postgres)| {
+            let truth = server.truth();
+            let since = self.state().primary_at.get(name).map(Instant::elapsed);
+            name != who && (truth.is_writable || since.is_some_and(|since| since < LOOKED_AT_WITHIN))
+        };
         let why = if leads {
             "while it holds the leader key"
         } else if truth.is_some_and(|truth| truth.is_alive) {
             "below a running server"
         } else if is_only_copy {
             "and it was the only copy"
+        } else if !world.servers.iter().any(is_primary) {
+            "although there was no primary to copy"
         } else {
             return;
         };
@@ -429,8 +517,13 @@ impl Observer {
         }));
     }
 
+    /// A circle through the holder of the leader key is none: it is about to be primary, or to lose the key.
     fn is_in_circle(&self, who: &MemberName) -> bool {
         let Some(world) = self.world.get() else { return false };
+        let cluster = world.etcd.cluster();
+        if cluster.is_led_by(who) {
+            return false;
+        }
         let next = |name: &MemberName| {
             let truth = world.servers.get(name).map(Postgres::truth);
             truth.filter(|truth| truth.is_alive && truth.is_in_recovery).and_then(|truth| truth.upstream)
@@ -439,6 +532,9 @@ impl Observer {
         while let Some(name) = at {
             if name == *who {
                 return true;
+            }
+            if cluster.is_led_by(&name) {
+                return false;
             }
             if !seen.insert(name.clone()) {
                 return false;
@@ -451,6 +547,9 @@ impl Observer {
     fn took_key(&self, who: &MemberName) {
         let Some(world) = self.world.get() else { return };
         let Some(truth) = world.servers.get(who).map(Postgres::truth) else { return };
+        if let Some(timeline) = truth.timeline.filter(|_| truth.is_writable) {
+            self.check_timeline(who, timeline);
+        }
         if !truth.is_in_recovery {
             return; // It resumes, or it has just created the cluster.
         }
@@ -492,7 +591,8 @@ impl Observer {
             let unchanged = state.history.iter().rev().skip(1).all(|line| lines.contains(line));
             // And where a member must be on the newest timeline to win, none of them can be missing.
             let is_whole = state.history.iter().all(|(ended, _)| lines.iter().any(|(timeline, _)| timeline == ended));
-            let unchanged = if world.check_timeline { unchanged && is_whole } else { true };
+            // A branch that an operator began is his choice.
+            let unchanged = if world.check_timeline && !state.has_hand { unchanged && is_whole } else { true };
             let problem =
                 (!rises || !unchanged).then(|| format!("the history became {lines:?} from {:?}", state.history));
             state.history = lines;

@@ -31,6 +31,8 @@ pub struct Outcome {
     pub lost: usize,
     /// How often the leader changed.
     pub leader_changes: u32,
+    /// Who did what when, as one number: two runs that differ in what was decided differ in it.
+    pub course: u64,
 }
 
 /// A fresh cluster has this long to become whole.
@@ -41,6 +43,10 @@ const MEND_LIMIT: Duration = Duration::from_secs(600);
 
 /// Nothing may change in a whole cluster for this long (L10).
 const QUIET: Duration = Duration::from_secs(300);
+
+/// In this time an agent that runs has replaced a fencer that was killed. Until then it is not stopped: who loses both its
+/// agent and its fencer has nothing left that could stop it, which is outside of what is assumed.
+const FENCER_REPLACED: Duration = Duration::from_secs(1);
 
 /// Runs `plan` with the chances of `seed`, in a time of its own.
 ///
@@ -63,6 +69,7 @@ pub fn run(seed: u64, plan: &Plan) -> anyhow::Result<Outcome> {
             acknowledged,
             lost,
             leader_changes: run.observer.changes().0,
+            course: run.observer.course(),
         })
     })
 }
@@ -119,8 +126,10 @@ impl Run {
     }
 
     async fn live(&self, plan: &Plan) {
-        for machine in self.machines.values() {
-            let (machine, pause) = (machine.clone(), self.dice.between(Duration::ZERO, Duration::from_secs(3)));
+        for (number, machine) in (0..).zip(self.machines.values()) {
+            let drawn = || self.dice.between(Duration::ZERO, Duration::from_secs(3));
+            let pause = if plan.is_in_order { Duration::from_secs(number) } else { drawn() };
+            let machine = machine.clone();
             drop(tokio::spawn(async move {
                 sleep(pause).await;
                 machine.start_agent();
@@ -130,24 +139,35 @@ impl Run {
             return;
         }
         for machine in self.machines.values() {
-            drop(tokio::spawn(write(machine.clone(), self.observer.clone(), self.dice.fork())));
+            let pauses = if plan.is_busy { BUSY } else { USUAL };
+            drop(tokio::spawn(write(machine.clone(), self.observer.clone(), self.dice.fork(), pauses)));
         }
-        let began = Instant::now();
+        tracing::info!("is whole");
+        self.etcd.back_up();
+        let (began, before) = (Instant::now(), self.observer.upheavals());
         for planned in &plan.faults {
             sleep_until(began + planned.at).await;
             self.look_for_panics();
             tracing::info!(fault = ?planned.fault, lasts = ?planned.lasts, "begins");
             self.begin(planned);
+            if matches!(planned.fault, Fault::KillFencer(_)) {
+                sleep(FENCER_REPLACED).await;
+            }
         }
         let longest = plan.faults.iter().map(|planned| planned.at + planned.lasts).max().unwrap_or_default();
         sleep_until(began + longest + Duration::from_secs(1)).await;
         self.mend();
+        tracing::info!("everything is mended");
         if !self.becomes_whole(MEND_LIMIT, "after everything was mended").await {
             return;
         }
-        let lossless = plan.faults.iter().all(|planned| !planned.fault.may_lose());
+        let after = self.observer.upheavals();
+        if plan.only_loses_keys() && !plan.is_early && before != after {
+            let text = format!("(leader changes, ends) went from {before:?} to {after:?} although only keys were lost");
+            self.observer.report(Invariant::S20, text);
+        }
         if let Some(primary) = self.whole()
-            && lossless
+            && plan.is_lossless()
         {
             let (acknowledged, lost) = self.observer.losses(primary);
             if lost > 0 {
@@ -173,6 +193,24 @@ impl Run {
             self.observer.report(Invariant::Stable, text);
         }
         self.look_for_panics();
+        self.look_at_the_store();
+    }
+
+    /// S17 and S20: a request that was carried out, or cannot be, is gone; and what the store has lost is back.
+    fn look_at_the_store(&self) {
+        let cluster = self.etcd.cluster();
+        if let Some(request) = &cluster.failover {
+            let text = format!("{:?} is still there, {QUIET:?} after the cluster was whole", request.value);
+            self.observer.report(Invariant::S17, text);
+        }
+        let lost = [
+            ("initialize", cluster.initialize.system_id().is_none()),
+            ("config", cluster.config.is_none()),
+            ("a member", cluster.members.len() < self.machines.values().filter(|machine| machine.runs()).count()),
+        ];
+        if let Some((key, _)) = lost.into_iter().find(|(_, is_lost)| *is_lost) {
+            self.observer.report(Invariant::S20, format!("the store has lost {key} and nobody has restored it"));
+        }
     }
 
     fn look_for_panics(&self) {
@@ -221,9 +259,12 @@ impl Run {
     fn is_excused(&self, machine: &Machine, primary: &Truth, depth: usize) -> bool {
         let upstream = machine.config().tags.replicatefrom().and_then(|name| name.parse().ok());
         let upstream = upstream.and_then(|name: MemberName| self.machines.get(&name)).filter(|_| depth > 0);
+        let leader = self.etcd.cluster().leader.and_then(|leader| self.machine(&leader.name));
         self.may_leave_broken && is_broken(machine)
             || is_unreadable(machine)
+            || is_foreign(machine, primary)
             || self.may_leave_forked && is_forked(machine, primary)
+            || leader.is_some_and(|leader| is_forked_unseen(machine, primary, leader.postgres()))
             || upstream.is_some_and(|upstream| self.is_excused(upstream, primary, depth - 1))
     }
 
@@ -266,6 +307,25 @@ impl Run {
                     }
                 }));
             }
+            Fault::PromoteByHand(name) => {
+                if let Some(machine) = self.machine(name).filter(|machine| machine.postgres().truth().is_in_recovery) {
+                    self.observer.promoted_by_hand(name);
+                    // What pg_ctl says is for the operator.
+                    let _ = machine.postgres().pg_ctl_promote();
+                }
+            }
+            Fault::StaleReads(name) => {
+                self.etcd.show_late(name, self.dice.between(Duration::from_millis(500), Duration::from_secs(10)));
+                let (etcd, name) = (self.etcd.clone(), name.clone());
+                later(Box::new(move || etcd.show_late(&name, Duration::ZERO)));
+            }
+            Fault::StoreRestored => {
+                self.etcd.go_away();
+                let etcd = self.etcd.clone();
+                later(Box::new(move || etcd.restore()));
+            }
+            Fault::DeleteAll => self.etcd.delete_all(),
+            Fault::OlderVersion => self.etcd.put_as_older_versions_do(),
             Fault::TerminateAgent(name) => {
                 if let Some(machine) = self.machine(name) {
                     machine.keep_down(true);
@@ -284,7 +344,8 @@ impl Run {
                 }
             }
             Fault::KillFencer(name) => {
-                self.machine(name).and_then(|machine| machine.fencer()).into_iter().for_each(|fencer| fencer.kill());
+                let machine = self.machine(name).filter(Machine::runs); // See `FENCER_REPLACED`.
+                machine.and_then(|machine| machine.fencer()).into_iter().for_each(|fencer| fencer.kill());
             }
             Fault::StopMachine(name) => {
                 if let Some(machine) = self.machine(name) {
@@ -402,6 +463,8 @@ impl Run {
         self.etcd.elect();
         for machine in self.machines.values() {
             machine.postgres().change_faults(|faults| *faults = Faults::default());
+            machine.postgres().set_mounted(true);
+            self.etcd.show_late(machine.name(), Duration::ZERO);
             machine.postgres().power_on();
             machine.keep_down(false);
         }
@@ -421,10 +484,17 @@ fn come_back(machine: &Machine) {
     machine.keep_down(false);
 }
 
+/// The pause of a client between two writes, at least and at most.
+const USUAL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
+const BUSY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(60));
+
 /// How long what is slow takes longer.
 const SLOW: Duration = Duration::from_secs(25);
 
 fn set_trouble(postgres: &Postgres, trouble: Trouble, on: bool) {
+    if trouble == Trouble::Unmounted {
+        postgres.set_mounted(!on);
+    }
     let time = if on { SLOW } else { Duration::ZERO };
     postgres.change_faults(|faults| match trouble {
         Trouble::StartSlow => faults.start_takes = time,
@@ -447,6 +517,7 @@ fn set_trouble(postgres: &Postgres, trouble: Trouble, on: bool) {
         Trouble::ReceiverStuck => faults.is_receiver_stuck = on,
         Trouble::ReplayPaused => faults.is_replay_paused = on,
         Trouble::DataInaccessible => faults.is_data_dir_inaccessible = on,
+        Trouble::Unmounted => {}
         Trouble::ToolsOutliveAgent => faults.do_tools_outlive_agent = on,
     });
 }
@@ -469,6 +540,23 @@ fn is_forked(machine: &Machine, primary: &Truth) -> bool {
     !truth.is_alive && truth.timeline == primary.timeline && truth.history != primary.history
 }
 
+/// Two branches of history that began at the same position have the same history files: they are not told apart.
+fn is_forked_unseen(machine: &Machine, primary: &Truth, leader: &Postgres) -> bool {
+    let truth = machine.postgres().truth();
+    let end = primary.history.iter().find(|(timeline, _)| Some(*timeline) == truth.timeline).map(|(_, end)| *end);
+    let looks_the_same = match end {
+        Some(end) => truth.written <= end && primary.history.starts_with(&truth.history),
+        None => truth.timeline == primary.timeline && truth.history == primary.history,
+    };
+    truth.control.is_some() && looks_the_same && !machine.postgres().has_nothing_of_its_own(leader)
+}
+
+/// DIR-6: it had created a cluster when it lost its power, and another member has created the one that is there now.
+fn is_foreign(machine: &Machine, primary: &Truth) -> bool {
+    let truth = machine.postgres().truth();
+    truth.control.is_some() && truth.system_id != primary.system_id && !truth.is_alive
+}
+
 fn describe(machine: &Machine) -> String {
     let truth = machine.postgres().truth();
     let node = machine.node().map(|node| format!("{:?}/{:?}", node.state, node.role));
@@ -476,9 +564,9 @@ fn describe(machine: &Machine) -> String {
 }
 
 /// A client on a machine: writes whenever its server accepts writes.
-async fn write(machine: Machine, observer: Observer, dice: Dice) {
+async fn write(machine: Machine, observer: Observer, dice: Dice, (least, most): (Duration, Duration)) {
     loop {
-        sleep(dice.between(Duration::from_millis(500), Duration::from_secs(20))).await;
+        sleep(dice.between(least, most)).await;
         let commit = observer.next_commit();
         if machine.postgres().truth().is_writable && machine.postgres().commit(commit).await.is_ok() {
             observer.acknowledged(commit, machine.name());

@@ -1,5 +1,6 @@
 //! The cluster store as a member reaches it: a network in between, and an etcd that can be away.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,8 +9,8 @@ use pgward_core::cluster::{Cluster, LeaseId, RawKey, Revision};
 use pgward_core::names::MemberName;
 use pgward_core::time::BootInstant;
 use pgward_store::{
-    AcquireOutcome, Condition, KeptAlive, Key, MemoryServer, MemoryStore, RenewOutcome, Renewal, Store, StoreError,
-    StoreView,
+    AcquireOutcome, Condition, KeptAlive, Key, MemoryBackup, MemoryServer, MemoryStore, RenewOutcome, Renewal, Store,
+    StoreError, StoreView,
 };
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -49,6 +50,8 @@ pub enum StoreEvent {
     },
     /// Something changed, or a lease ended.
     Changed,
+    /// An older state was put in the place of everything.
+    Restored,
 }
 
 /// The etcd cluster of a run. Clones are the same cluster.
@@ -68,6 +71,10 @@ struct State {
     is_away: bool,
     /// Watches say nothing; reads work (FLT-9).
     are_watches_silent: bool,
+    /// Members that are shown the store as it was so long ago (FLT-8).
+    behind: BTreeMap<MemberName, Duration>,
+    /// A copy of everything (FLT-11).
+    backup: Option<MemoryBackup>,
 }
 
 impl Etcd {
@@ -129,6 +136,52 @@ impl Etcd {
     /// Makes watches silent, or speak again.
     pub fn silence_watches(&self, silent: bool) {
         self.state().are_watches_silent = silent;
+    }
+
+    /// Shows `member` the store as it was `behind` ago, and calls it current; zero for the truth (FLT-8). More than etcd
+    /// ever does to a linearizable read: safety must not rest on the picture.
+    pub fn show_late(&self, member: &MemberName, behind: Duration) {
+        self.state().behind.insert(member.clone(), behind);
+        self.changes.raise();
+    }
+
+    /// Makes a copy of everything.
+    pub fn back_up(&self) {
+        self.catch_up();
+        let backup = self.server.back_up();
+        self.state().backup = Some(backup);
+    }
+
+    /// Comes back with what the copy holds (FLT-11).
+    pub fn restore(&self) {
+        self.elect();
+        let backup = self.state().backup.clone();
+        if let Some(backup) = backup {
+            self.server.restore(&backup);
+        }
+        self.tell(&StoreEvent::Restored);
+    }
+
+    /// Deletes everything, as an operator would.
+    pub fn delete_all(&self) {
+        self.catch_up();
+        self.server.keys().iter().for_each(|key| self.server.delete(&key.suffix));
+        self.tell(&StoreEvent::Changed);
+    }
+
+    /// Writes a key as an older version of Patroni has it (FLT-22): a history without times and names, a position in a key
+    /// of its own.
+    pub fn put_as_older_versions_do(&self) {
+        let cluster = self.cluster();
+        if let Some(history) = cluster.history {
+            let lines = history.value.lines.iter();
+            let lines: Vec<_> = lines.map(|line| (line.timeline.get(), line.lsn.0, line.reason.clone())).collect();
+            self.put("history", &serde_json::json!(lines).to_string());
+        }
+        if let Some(optime) = cluster.status.optime {
+            self.delete("status");
+            self.put("optime/leader", &optime.0.to_string());
+        }
     }
 
     /// What is stored, for the observer.
@@ -248,12 +301,28 @@ impl SimStore {
         (self.etcd.hook)(&event);
     }
 
+    /// The newest picture; an older one while this member is shown the store late. `before` keeps those of the last minute.
+    fn picture(&self, before: &mut VecDeque<(Instant, Arc<Cluster>)>) -> Arc<Cluster> {
+        const KEPT: Duration = Duration::from_secs(60);
+        let (now, newest) = (Instant::now(), self.etcd.server.cluster());
+        if before.back().is_none_or(|(_, last)| !Arc::ptr_eq(last, &newest)) {
+            before.push_back((now, Arc::clone(&newest)));
+        }
+        while before.len() > 1 && before.front().is_some_and(|(at, _)| now.duration_since(*at) > KEPT) {
+            before.pop_front();
+        }
+        let behind = self.etcd.state().behind.get(&self.me).copied().unwrap_or_default();
+        let is_old = |(at, _): &&(Instant, Arc<Cluster>)| now.duration_since(*at) >= behind;
+        before.iter().rev().find(is_old).or(before.front()).map_or(newest, |(_, cluster)| Arc::clone(cluster))
+    }
+
     /// Follows the store as the etcd client does: changes at once, and a read every few seconds that proves that nothing
     /// was missed.
     async fn follow(self, publisher: watch::Sender<StoreView>) {
         let (mut store, mut network) = (self.etcd.changes.subscribe(), self.etcd.network.changes());
         let mut confirmed: Option<BootInstant> = None;
         let mut shown: Option<Revision> = None;
+        let mut before: VecDeque<(Instant, Arc<Cluster>)> = VecDeque::new();
         let mut next_read = Instant::now();
         loop {
             let reaches = self.carries_request() && self.carries_answer() && !self.etcd.state().is_away;
@@ -265,9 +334,9 @@ impl SimStore {
                 sleep(self.etcd.network.delay(&self.here(), &Place::Store)).await;
                 if self.carries_answer() && !self.etcd.state().is_away {
                     self.etcd.catch_up();
-                    let revision = self.etcd.server.revision();
+                    let cluster = self.picture(&mut before);
+                    let revision = cluster.revision;
                     if shown != Some(revision) || confirmed.is_none() {
-                        let cluster = self.etcd.server.cluster();
                         publisher.send_replace(StoreView::Current { cluster, read_at });
                         shown = Some(revision);
                     }

@@ -26,4 +26,4 @@ pub use api::{AcquireOutcome, Condition, KeptAlive, Key, RenewOutcome, Renewal, 
 pub use clock::boot_now;
 pub use error::StoreError;
 pub use etcd::{EtcdOptions, EtcdStore};
-pub use memory::{MemoryFault, MemoryServer, MemoryStore};
+pub use memory::{MemoryBackup, MemoryFault, MemoryServer, MemoryStore};

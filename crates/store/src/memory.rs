@@ -53,7 +53,15 @@ struct State {
     read: Mutex<Option<Arc<Cluster>>>,
 }
 
-#[derive(Debug)]
+/// What a [`MemoryServer`] held at one moment.
+#[derive(Clone, Debug)]
+pub struct MemoryBackup {
+    revision: i64,
+    keys: BTreeMap<String, RawKey>,
+    leases: BTreeMap<i64, Lease>,
+}
+
+#[derive(Clone, Debug)]
 struct Lease {
     ttl: Duration,
     end: BootInstant,
@@ -124,6 +132,23 @@ impl MemoryServer {
         state.now = state.now.max(now);
         let now = state.now;
         state.leases.values_mut().for_each(|lease| lease.end = now + lease.ttl);
+    }
+
+    /// A copy of everything, as `etcdctl snapshot save` makes one.
+    pub fn back_up(&self) -> MemoryBackup {
+        let state = self.state();
+        MemoryBackup { revision: state.revision, keys: state.keys.clone(), leases: state.leases.clone() }
+    }
+
+    /// Puts a copy in the place of what there is, as an operator does after a disaster. Revisions go back with it, and each
+    /// lease counts anew from now.
+    pub fn restore(&self, backup: &MemoryBackup) {
+        let mut state = self.state();
+        (state.revision, state.keys, state.leases) = (backup.revision, backup.keys.clone(), backup.leases.clone());
+        let now = state.now;
+        state.leases.values_mut().for_each(|lease| lease.end = now + lease.ttl);
+        state.read.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        state.publish_all(true);
     }
 
     /// All keys in their order.

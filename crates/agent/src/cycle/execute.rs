@@ -241,7 +241,9 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 };
                 let protected = Protected::Postmaster { pid: postmaster.pid(), start_ticks: postmaster.start_ticks() };
                 let guarded = self.fence.protect(protected).await;
-                guarded.map_err(|problem| self.not_guarded(ActionKind::Promote, problem))?;
+                if !leaves_out(Mutant::PromoteWithoutLease) {
+                    guarded.map_err(|problem| self.not_guarded(ActionKind::Promote, problem))?;
+                }
                 let promote =
                     work::Promote { server, local, lease: self.lease.clone(), limit: self.dynamic.timing.loop_wait };
                 self.actions.start(ActionKind::Promote, |progress| promote.run(progress));

@@ -159,6 +159,9 @@ fn restore_keys(view: &View, cluster: &Cluster) -> Option<Decision> {
     if !is_owner(view, cluster) || view.action.is_some() || !cluster.is_led_by(&view.me) {
         return None;
     }
+    if leaves_out(Mutant::LostKeysStay) {
+        return None;
+    }
     if !view.lease.is_safe(view.now) {
         return None; // Writes may hang as renewals do: stepping down in time comes first.
     }

@@ -119,6 +119,7 @@ pub enum Remedy {
 pub fn judge(facts: &DivergenceFacts) -> Divergence {
     let (local, local_history, leader_timeline, history) = match facts {
         DivergenceFacts::HalfRewound => return Divergence::Diverged,
+        DivergenceFacts::LeaderNotReady(_) if leaves_out(Mutant::WipeWithoutLooking) => return Divergence::Diverged,
         DivergenceFacts::LocalUnknown(_) | DivergenceFacts::LeaderNotReady(_) => return Divergence::Unknown,
         DivergenceFacts::Known { local, local_history, leader_timeline, leader_history } => {
             (local, local_history, *leader_timeline, leader_history)

@@ -225,6 +225,22 @@ impl Postgres {
         self.state().data.as_ref().is_some_and(|data| data.wal.holds(id))
     }
 
+    /// Whether the last record that is here is in the WAL of `other`, too.
+    pub fn has_nothing_of_its_own(&self, other: &Postgres) -> bool {
+        let last = self.state().data.as_ref().and_then(|data| data.wal.last().copied());
+        let is_there = |last: Record| {
+            let state = other.state();
+            state.data.as_ref().is_some_and(|data| data.wal.ending_at(last.end) == Some(&last))
+        };
+        last.is_none_or(is_there)
+    }
+
+    /// The mount of the data directory goes away, or comes back (FLT-16). What is below it looks empty; a server that ran
+    /// does not survive either.
+    pub fn set_mounted(&self, is_mounted: bool) {
+        self.change(|state| state.set_mounted(is_mounted));
+    }
+
     /// All transactions in the WAL that is here, in their order.
     pub fn commits(&self) -> Vec<CommitId> {
         self.state().data.as_ref().map(|data| data.wal.commits().collect()).unwrap_or_default()

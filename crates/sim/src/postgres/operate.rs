@@ -9,6 +9,7 @@ use pgward_core::cluster::{Cluster, Member};
 use pgward_core::decide::rewind::ControlState;
 use pgward_core::decide::slots::plan::{Position, PresentKind, PresentSlot, SlotStep};
 use pgward_core::decide::slots::{LogicalSlot, Slots};
+use pgward_core::mutant::{Mutant, leaves_out};
 use pgward_core::sync::StandbyNames;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -347,7 +348,9 @@ impl ServerControl for ModelServer {
         postgres.change(|state| state.kill_tools(false));
         sleep(postgres.between(5, 50)).await;
         if wipe {
-            self.require_same_cluster(source).await?;
+            if !leaves_out(Mutant::WipeWithoutLooking) {
+                self.require_same_cluster(source).await?;
+            }
             sleep(postgres.between(5, 300)).await;
             postgres.change(|state| state.wipe().map_err(unusable))?;
         }

@@ -30,6 +30,8 @@ pub(super) struct Tool {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub data: Option<DataDirectory>,
+    /// What is on the file system that should be mounted there.
+    pub unmounted: Option<Box<DataDirectory>>,
     pub process: Option<Process>,
     pub tools: BTreeMap<u64, Tool>,
     pub faults: Faults,
@@ -161,12 +163,26 @@ impl State {
         }
     }
 
+    /// The file system goes away below the server, or comes back over what was made in its place meanwhile.
+    pub(super) fn set_mounted(&mut self, is_mounted: bool) {
+        if is_mounted != self.unmounted.is_some() {
+            return;
+        }
+        self.kill_tools(false);
+        self.end("PANIC:  could not open file: Input/output error");
+        if is_mounted {
+            self.data = self.unmounted.take().map(|data| *data);
+        } else {
+            self.unmounted = self.data.take().map(Box::new);
+        }
+    }
+
     pub(super) fn power_off(&mut self) {
         self.is_off = true;
         self.lost_pid = self.process.as_ref().map(|process| process.pid).or(self.lost_pid);
         self.kill_tools(false);
         self.end("");
-        if let Some(data) = &mut self.data {
+        for data in self.data.iter_mut().chain(self.unmounted.as_deref_mut()) {
             data.lose_unflushed();
         }
     }

@@ -1,0 +1,18 @@
+    4  n3  cloned
+    4  n3  starts as standby
+    5  n2  cloned
+    5  n2  starts as standby
+   20  -   -- Crash(n1)
+   20  n1  accepts no writes
+   30  -   -- StoreElects
+   60  n2  decides Acquire [UNL-3, RACE-10, DCS-1]
+   60  n3  decides Acquire [UNL-3, RACE-10, DCS-1]
+   60  n2  holds the leader key
+   60  n2  decides Promote [PRO-6, PRO-7, PRO-10]
+   60  n2  promotes PostgreSQL
+   60  n2  accepts writes on timeline 2
+  140  n1  decides Rewind [RWD-5, RWD-9]
+  141  -   -- mended
+  143  n1  rewound
+  143  n1  starts as standby
+  end  whole, and it stays so

@@ -1,0 +1,8 @@
+    4  n3  cloned
+    4  n3  starts as standby
+    5  n2  cloned
+    5  n2  starts as standby
+   20  -   -- StepWall(n1, -3600)
+   60  -   -- StepWall(n1, 7200)
+   61  -   -- mended
+  end  whole, and it stays so
