@@ -1,7 +1,7 @@
 //! The promise that a member makes to a primary without the store: to wait for a whole ttl before it stands (FS-5, FS-7).
 //!
 //! Two sides meet here as well. REST asks for a promise at any moment; the cycle may be about to take the leader key at the
-//! same one. Either makes it first, and the other is refused ([`Promises::answer`], [`Promises::try_stand`]). A promise is
+//! same one. Either makes it first, and the other is refused (`Promises::answer`, `Promises::try_stand`). A promise is
 //! on disk before it is told: it outlives the agent and the machine.
 
 use std::io::Write;

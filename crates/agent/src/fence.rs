@@ -14,6 +14,7 @@ use tracing::{error, warn};
 
 use crate::fencer::{FencerError, FencerHandle, FencerSettings, Lost};
 use crate::host::BoxFuture;
+use crate::watchdog::Watchdog;
 
 /// What the fencer shall kill at the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +91,8 @@ impl Fencer for FencerProcess {
 #[derive(Clone)]
 pub struct Fence {
     state: Arc<Mutex<State>>,
+    /// Beside the fencer: what it guards, the watchdog guards, too.
+    watchdog: Arc<Watchdog>,
     /// Orders reach the fencer in the order in which they were decided: an overtaken one could arm a standby.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -103,6 +106,9 @@ pub enum NotFenced {
     /// The fencer refused or did not answer.
     #[error("the fencer did not confirm the deadline: {0}")]
     Fencer(#[from] FencerError),
+    /// It is required, and cannot be started (WDG-4).
+    #[error("the watchdog that is required cannot be used: {0}")]
+    Watchdog(String),
 }
 
 /// What the fencer is told.
@@ -136,7 +142,23 @@ impl Fence {
     /// A fence that protects nothing yet. `is_inherited`: a former agent has armed the fencer.
     pub fn new(fencer: Arc<dyn Fencer>, is_inherited: bool) -> Self {
         let state = State { fencer, protected: None, deadline: None, is_inherited };
-        Fence { state: Arc::new(Mutex::new(state)), turn: Arc::default() }
+        Fence { state: Arc::new(Mutex::new(state)), watchdog: Arc::new(Watchdog::off()), turn: Arc::default() }
+    }
+
+    /// With a watchdog beside the fencer. One that a former agent has left running is taken over.
+    #[must_use]
+    pub fn with_watchdog(mut self, watchdog: Watchdog) -> Self {
+        if self.lock().is_inherited {
+            // Whoever requires it and cannot have it is told when it is to lead.
+            let _ = watchdog.activate();
+        }
+        self.watchdog = Arc::new(watchdog);
+        self
+    }
+
+    /// The watchdog.
+    pub fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
     }
 
     /// A former agent has armed the fencer, and nothing was ordered since: it had the leader key.
@@ -163,6 +185,7 @@ impl Fence {
     /// [`NotFenced`] when there is no lease, or the fencer does not confirm in time.
     pub async fn protect(&self, protected: Protected) -> Result<(), NotFenced> {
         let _turn = self.turn.lock().await;
+        self.watchdog.activate().map_err(NotFenced::Watchdog)?;
         match self.change(|state| state.protected = Some(protected)) {
             Some(order) => Ok(give(order).await?),
             None => Err(NotFenced::NoLease),
@@ -170,8 +193,9 @@ impl Fence {
     }
 
     /// Moves the deadline: a renewal that was sent at `sent` was confirmed.
-    pub async fn extend(&self, sent: BootInstant, ttl: Duration, epoch: Revision) {
+    pub async fn extend(&self, sent: BootInstant, ttl: Duration, epoch: Revision, now: BootInstant) {
         let _turn = self.turn.lock().await;
+        self.watchdog.keep_alive(sent, ttl, now);
         let deadline = (fence_deadline(sent, ttl), epoch);
         if let Some(order) = self.change(|state| state.deadline = Some(deadline))
             && let Err(problem) = give(order).await
@@ -182,8 +206,9 @@ impl Fence {
     }
 
     /// Moves the deadline of the present leadership further away: all other members agreed to wait (DCSF-4).
-    pub async fn extend_by_consent(&self, consent: Consent, epoch: Revision) {
+    pub async fn extend_by_consent(&self, consent: Consent, epoch: Revision, now: BootInstant) {
         let _turn = self.turn.lock().await;
+        self.watchdog.keep_alive(consent.sent, consent.ttl, now);
         let deadline = fence_deadline(consent.sent, consent.ttl);
         if self.lock().deadline.is_none_or(|(present, of)| of != epoch || deadline <= present) {
             return;
@@ -202,6 +227,7 @@ impl Fence {
             let mut state = self.lock();
             (Arc::clone(&state.fencer), state.protected.take(), std::mem::take(&mut state.is_inherited))
         };
+        self.watchdog.disable(); // WDG-5, WDG-6: at the same moments.
         if protected.is_none() && !is_inherited {
             return;
         }
@@ -312,8 +338,8 @@ pub(crate) mod tests {
     async fn it_is_armed_as_soon_as_both_sides_have_spoken() {
         let (fence, notes) = Fence::noting(false);
         assert!(matches!(fence.protect(SERVER).await, Err(NotFenced::NoLease)));
-        fence.extend(at(100), TTL, Revision(1)).await;
-        fence.extend(at(106), TTL, Revision(1)).await;
+        fence.extend(at(100), TTL, Revision(1), at(100)).await;
+        fence.extend(at(106), TTL, Revision(1), at(106)).await;
         fence.protect(Protected::BeforeStart).await.unwrap();
         let deadline = |sent| fence_deadline(at(sent), TTL);
         let armed = [
@@ -324,14 +350,14 @@ pub(crate) mod tests {
         assert_eq!(notes.take(), armed);
         fence.disarm().await;
         fence.disarm().await;
-        fence.extend(at(112), TTL, Revision(1)).await;
+        fence.extend(at(112), TTL, Revision(1), at(112)).await;
         assert_eq!(notes.take(), [Note::Disarmed], "once, and nothing is armed without something to protect");
     }
 
     #[tokio::test]
     async fn a_fencer_that_did_not_hear_is_disarmed_again() {
         let (fence, notes) = Fence::noting(false);
-        fence.extend(at(100), TTL, Revision(1)).await;
+        fence.extend(at(100), TTL, Revision(1), at(100)).await;
         fence.protect(SERVER).await.unwrap();
         notes.take();
         notes.is_silent(true);
@@ -348,5 +374,42 @@ pub(crate) mod tests {
         fence.disarm().await;
         fence.disarm().await;
         assert_eq!(notes.take(), [Note::Disarmed]);
+    }
+
+    /// WDG-6.
+    #[tokio::test]
+    async fn the_watchdog_runs_as_long_as_something_is_guarded() {
+        use pgward_core::config::{WatchdogConfig, WatchdogMode};
+
+        use crate::watchdog::device_of;
+
+        let directory = tempfile::tempdir().unwrap();
+        let device = directory.path().join("watchdog");
+        std::fs::write(&device, "").unwrap();
+        let told = || std::fs::read_to_string(&device).unwrap();
+        let (mode, driver) = (WatchdogMode::Required, "testing".to_owned());
+        let config = WatchdogConfig { mode, driver, device: device.clone(), ..WatchdogConfig::default() };
+        let watchdog = || Watchdog::new(&config, device_of(&config), TTL, TTL / 3);
+        let (fence, notes) = Fence::noting(false);
+        let fence = fence.with_watchdog(watchdog());
+        fence.extend(at(100), TTL, Revision(1), at(100)).await;
+        assert_eq!(told(), "", "nothing is guarded yet");
+        fence.protect(SERVER).await.unwrap();
+        fence.extend(at(106), TTL, Revision(1), at(106)).await;
+        assert_eq!(told(), "11");
+        notes.is_silent(true);
+        assert!(fence.protect(Protected::BeforeStart).await.is_err());
+        assert_eq!(told(), "11", "a fencer that does not answer ends nothing");
+        notes.is_silent(false);
+        fence.disarm().await;
+        assert_eq!(told(), "11V");
+        std::fs::remove_file(&device).unwrap();
+        assert!(matches!(fence.protect(SERVER).await, Err(NotFenced::Watchdog(_))), "nothing is guarded by half");
+        std::fs::write(&device, "").unwrap();
+        let (heir, _) = Fence::noting(true);
+        let heir = heir.with_watchdog(watchdog());
+        assert_eq!(told(), "1", "what a former agent has left running is taken over");
+        heir.disarm().await;
+        assert_eq!(told(), "1V");
     }
 }

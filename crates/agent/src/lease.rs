@@ -215,7 +215,7 @@ impl LeaseHandle {
         let ttl = self.times.borrow().ttl;
         let Lease::Held { ttl: granted, epoch, .. } = self.now().key else { return };
         let consent = Consent { sent, ttl: granted.min(ttl) };
-        self.fence.extend_by_consent(consent, epoch).await;
+        self.fence.extend_by_consent(consent, epoch, self.boot_now()).await;
         self.state.send_if_modified(|state| {
             let holds = matches!(&state.key, Lease::Held { epoch: held, sent: renewed, .. } if *held == epoch && *renewed < sent);
             if holds {
@@ -417,7 +417,9 @@ impl<S: Store> LeaseKeeper<S> {
             return self.renew(lease, self.former.clone(), times).await.map(|_| ());
         }
         match self.store.keep_alive(lease, times.renew_within()).await? {
-            Some(kept) if self.guards_claim => self.fence.extend(kept.sent, kept.ttl, Revision::default()).await,
+            Some(kept) if self.guards_claim => {
+                self.fence.extend(kept.sent, kept.ttl, Revision::default(), self.host.boot_now()).await
+            }
             Some(_) => {}
             None => {
                 self.guards_claim = false; // It is gone with its lease.
@@ -494,7 +496,7 @@ impl<S: Store> LeaseKeeper<S> {
             renewal.sent = self.host.boot_now();
         }
         self.guards_claim = false;
-        self.fence.extend(renewal.sent, renewal.ttl, renewal.epoch).await;
+        self.fence.extend(renewal.sent, renewal.ttl, renewal.epoch, self.host.boot_now()).await;
         self.legacy = Legacy::Nothing;
         let held = Lease::Held { sent: renewal.sent, ttl: renewal.ttl, epoch: renewal.epoch };
         self.publish(|state| {

@@ -24,6 +24,7 @@ pub mod ring;
 mod run;
 pub mod server;
 mod unproven;
+pub mod watchdog;
 mod work;
 
 pub use cycle::{Cycle, Ended};

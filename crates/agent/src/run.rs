@@ -33,6 +33,7 @@ use crate::rest::{NodeView, RestConfig, RestError, RestServer};
 use crate::ring::Recorder;
 use crate::server::{LocalServer, ServerSight};
 use crate::unproven::wait_for_store;
+use crate::watchdog::{self, Watchdog};
 
 /// Why the agent could not start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -130,7 +131,13 @@ pub async fn run(config: LocalConfig) -> Result<u8, AgentError> {
         FencerState::Armed(orders) => Some(orders.deadline),
         FencerState::Disarmed | FencerState::Fenced => None,
     };
-    let fence = Fence::new(Arc::new(FencerProcess { handle: fencer, settings: fencer_settings }), inherited.is_some());
+    let timing = dynamic.timing;
+    let watchdog = Watchdog::new(&config.watchdog, watchdog::device_of(&config.watchdog), timing.ttl, timing.loop_wait);
+    if let Some(problem) = watchdog.failure() {
+        warn!(error = %problem, "a watchdog is required here and cannot be used: this member will not lead"); // WDG-7
+    }
+    let fence = Fence::new(Arc::new(FencerProcess { handle: fencer, settings: fencer_settings }), inherited.is_some())
+        .with_watchdog(watchdog);
     let peers = HttpClient::new(peer_auth(&config), peer_tls(&config))?;
 
     let server = LocalServer::new(Arc::clone(&config), &dynamic, program);

@@ -313,6 +313,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
                     warn!("dynamic configuration: {warning}");
                 }
                 self.lease.set_times(lease_times(&dynamic));
+                self.fence.watchdog().set_times(dynamic.timing.ttl, dynamic.timing.loop_wait, dynamic.pause);
                 self.server_config_due |= self.server.set_dynamic(&dynamic);
                 self.server.keep_dynamic(&dynamic.document);
                 self.dynamic = Arc::new(dynamic);

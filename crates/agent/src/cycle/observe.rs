@@ -79,6 +79,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             request: self.requests.asked(),
             poll: self.poll.clone(),
             failsafe,
+            watchdog_failure: self.fence.watchdog().failure(),
         };
         if view.postgres.facts.as_ref().is_some_and(|facts| facts.in_recovery) {
             view.postgres.lacks_slots = self.lacking_slots(&view, &seen);

@@ -234,6 +234,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 })
                 .collect(),
             scheduled_restart: self.requests.scheduled().map(|restart| restart.published.clone()),
+            watchdog_failed: view.watchdog_failure.is_some(),
             failsafe_active: view.failsafe.consent.is_some_and(|consent| view.now < consent.end())
                 || view.failsafe.promise_at(view.now).is_some(),
             failsafe_mode: dynamic.failsafe_mode,

@@ -85,6 +85,7 @@ fn view(leader: &str, second: u64) -> View {
         request: None,
         poll: None,
         failsafe: Default::default(),
+        watchdog_failure: None,
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
     }
     match &cluster.initialize {
         Initialize::Absent if !view.may_bootstrap || view.tags.nofailover => Reason::MayNotBootstrap.alone(),
+        Initialize::Absent if view.watchdog_failure.is_some() && !view.settings.standby_cluster => no_watchdog(view), // BOO-11
         Initialize::Absent if was_created(memory) => Reason::WasCreated.alone(), // INV-S20
         Initialize::Absent if is_about_to_be_claimed(view, cluster) => Reason::WaitsForBootstrap.alone(), // BOO-4
         Initialize::Absent if view.settings.standby_cluster => {
@@ -55,6 +56,10 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         Initialize::Bootstrapping => Reason::WaitsForBootstrap.alone(), // BOO-4
         Initialize::SystemId(_) | Initialize::Invalid(_) => Reason::WaitsForLeaderToClone.alone(), // BOO-7
     }
+}
+
+fn no_watchdog(view: &View) -> Decision {
+    Reason::NoWatchdog { why: view.watchdog_failure.clone().unwrap_or_default() }.alone()
 }
 
 /// QRK-11: the claim was made by a member that announces its life, and that announcement is gone. A claim without an

@@ -25,6 +25,9 @@ pub(super) fn promote(view: &View, cluster: &Cluster, memory: &mut Memory) -> De
         memory.refused_at = Some(view.now);
         return Reason::PromotionRefused { why }.with([Effect::Release]); // PRO-3. Never under a primary: INV-S12.
     }
+    if let Some(decision) = without_watchdog(view) {
+        return decision;
+    }
     let in_recovery = view.postgres.facts.as_ref().map(|facts| facts.in_recovery);
     if in_recovery.is_none() && view.postgres.is_primary() {
         return Reason::DoesNotAnswer.alone(); // CYC-21
@@ -81,6 +84,17 @@ fn wait_for_promotion(view: &View, cluster: &Cluster, memory: &Memory, promoting
         }
         Asked::Known(false) => waits(),
     }
+}
+
+/// PRO-1, PRO-2: who requires a watchdog and cannot have it does not lead.
+fn without_watchdog(view: &View) -> Option<Decision> {
+    let why = view.watchdog_failure.clone().filter(|_| !view.settings.paused)?;
+    let effect = if view.postgres.is_primary() {
+        Effect::Demote { mode: DemoteMode::Immediate, upstream: None }
+    } else {
+        Effect::Release
+    };
+    Some(Reason::LeadsWithoutWatchdog { why }.with([effect]))
 }
 
 /// HIS-1, HIS-2: the history to store when the last stored line is not the timeline before ours.

@@ -178,6 +178,9 @@ fn may_stand(view: &View, cluster: &Cluster, memory: &Memory) -> Standing {
         // HLT-9: a request answers for itself; no answer means no.
         return manual::without_leader(view, cluster, memory).unwrap_or(Standing::No(Reason::YieldsAfterSwitchover));
     }
+    if let Some(why) = &view.watchdog_failure {
+        return Standing::No(Reason::NoWatchdog { why: why.clone() }); // HLT-10
+    }
     if let Some(failsafe) = &cluster.failsafe
         && settings.failsafe_mode
         && !failsafe.is_empty()

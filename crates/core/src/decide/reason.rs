@@ -227,6 +227,10 @@ reasons! {
     NotSynchronous ["HLT-8", "HLT-12", "SYN-3"] "nobody holds the leader key, and this member may lack commits: /sync does not name it";
     /// Not enough votes.
     TooFewVotes { votes: u32, quorum: u32 } ["RACE-10", "QRM-I4"] "has {votes} of the {quorum} votes of synchronous standbys that it needs to be sure of having every commit";
+    /// A watchdog is required and cannot be had.
+    NoWatchdog { why: String } ["HLT-10", "WDG-7"] "nobody holds the leader key, but the watchdog that is required here cannot be used: {why}";
+    /// The same of a member that holds the key.
+    LeadsWithoutWatchdog { why: String } ["PRO-1", "PRO-2", "INV-S18"] "the watchdog that is required here cannot be used ({why}): gives up the leader key";
     /// Not in the failsafe map.
     NotInFailsafeMap ["HLT-11", "FS-8"] "nobody holds the leader key, but this member is not in the failsafe map";
     /// A newer primary existed.

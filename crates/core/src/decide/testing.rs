@@ -168,6 +168,7 @@ pub(crate) fn replica(cluster: Cluster) -> View {
         request: None,
         poll: None,
         failsafe: Failsafe::default(),
+        watchdog_failure: None,
     }
 }
 

@@ -56,6 +56,9 @@ pub struct View {
     /// Who agreed to what while the store is away.
     #[serde(default)]
     pub failsafe: Failsafe,
+    /// A watchdog is required, and why it cannot be had (WDG-7).
+    #[serde(default)]
+    pub watchdog_failure: Option<String>,
 }
 
 impl View {

@@ -62,6 +62,8 @@ pub fn is_refusal(reason: &Reason) -> bool {
             | Reason::TimelineTooLow
             | Reason::PrimaryAlive { .. }
             | Reason::KeepsPromise { .. }
+            | Reason::NoWatchdog { .. }
+            | Reason::LeadsWithoutWatchdog { .. }
             | Reason::MemberAhead { .. }
             | Reason::MemberPreferred { .. }
             | Reason::YieldsToCandidate { .. }

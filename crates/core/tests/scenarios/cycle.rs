@@ -245,6 +245,7 @@ impl World {
             request: None,
             poll: agent.poll.clone(),
             failsafe,
+            watchdog_failure: None,
         };
         agent.local.managed |= alive;
         view

@@ -136,9 +136,8 @@ pub(super) const USER: &[Key] = &[
 ];
 
 const WATCHDOG: &[Key] = &[
-    local("mode", Type::Choice(&["off", "disable", "disabled", "false", "auto", "automatic", "require", "required"]))
-        .pending_unless(&["off", "disable", "disabled", "false"]),
-    local("device", Type::Text).pending(),
-    local("safety_margin", Type::Integer(-1, i64::MAX)).pending(),
-    local("driver", Type::Text).pending_unless(&["default"]),
+    local("mode", Type::Choice(&["off", "disable", "disabled", "false", "auto", "automatic", "require", "required"])),
+    local("device", Type::Text),
+    local("safety_margin", Type::Integer(-1, i64::MAX)),
+    local("driver", Type::Text).pending_unless(&["default", "testing"]),
 ];

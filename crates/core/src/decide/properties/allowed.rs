@@ -99,6 +99,7 @@ fn allows(view: &View, effect: &Effect) -> Result<(), &'static str> {
         }
         Effect::Promote => {
             require(!has_promised, "INV-S15: a promise is kept")?;
+            require(view.watchdog_failure.is_none() || paused, "INV-S18: a required watchdog can be armed")?;
             require(view.lease.is_safe(view.now), "INV-S3: with time left on the lease")?;
             require(!view.settings.standby_cluster, "INV-S25: nobody is promoted in a standby cluster")
         }

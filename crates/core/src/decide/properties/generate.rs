@@ -366,6 +366,7 @@ pub(super) fn any_view(choices: &mut Choices<'_>) -> View {
         poll: (!choices.rarely(3)).then(|| any_poll(choices)),
         request: choices.rarely(6).then(|| any_request(choices)),
         failsafe: if choices.rarely(3) { any_failsafe(choices) } else { Failsafe::default() },
+        watchdog_failure: choices.rarely(12).then(|| choices.text()),
     }
 }
 

@@ -161,3 +161,18 @@ fn a_promotion_that_does_not_end_is_given_up_where_another_member_can_lead() {
     let (_, memory) = decide(&primary(three(Some("a"), &[])), &memory);
     check("a later promotion has its own time", &View { poll: fit(), ..late() }, &memory, &[], "PRO-5");
 }
+
+#[test]
+fn who_requires_a_watchdog_and_cannot_have_it_gives_the_key_up() {
+    let fails = |view: View| View { watchdog_failure: Some("no such file".to_owned()), ..view };
+    let led = || three(Some("a"), &[]);
+    let demote = Effect::Demote { mode: DemoteMode::Immediate, upstream: None };
+    let paused = View { settings: Settings { paused: true, ..settings() }, ..primary(led()) };
+    for (name, view, effects, rule) in [
+        ("a primary", fails(primary(led())), &[demote][..], "PRO-1"),
+        ("a replica", fails(View { lease: held(1), ..replica(led()) }), &[Effect::Release], "PRO-2"),
+        ("in pause (PAU-14)", fails(paused), &[], "OWN-3"),
+    ] {
+        check(name, &view, &Memory::default(), effects, rule);
+    }
+}

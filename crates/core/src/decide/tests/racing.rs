@@ -47,6 +47,24 @@ fn a_replica_stands_only_when_nobody_is_fitter() {
             "RACE-7",
         ),
         (
+            "preferred, and behind: who has more goes first (RACE-6)",
+            standing(Some(PeerStatus { failover_priority: 9, ..answer(999) }), None),
+            &acquire,
+            "RACE-10",
+        ),
+        (
+            "preferred by its number, and may not lead",
+            standing(Some(PeerStatus { nofailover: true, failover_priority: 9, ..answer(1000) }), None),
+            &acquire,
+            "RACE-10",
+        ),
+        (
+            "equally far and equally preferred: the store decides",
+            standing(Some(answer(1000)), None),
+            &acquire,
+            "RACE-10",
+        ),
+        (
             "ahead on an older timeline is not ahead",
             View {
                 postgres: Postgres { facts: Some(on_second), ..postgres(MemberRole::Replica) },
@@ -118,6 +136,12 @@ fn a_replica_stands_only_when_nobody_is_fitter() {
             },
             none,
             "FS-8",
+        ),
+        (
+            "a watchdog is required and missing (WDG-7)",
+            View { watchdog_failure: Some("no such file".to_owned()), ..replica(three(None, &[])) },
+            none,
+            "HLT-10",
         ),
         (
             "who is only in the failsafe map is asked, too",

@@ -77,6 +77,7 @@ impl Observed {
             finished: Vec::new(),
             poll: None,
             failsafe: Failsafe::default(),
+            watchdog_failure: None,
             ..template.clone()
         };
         Observed { view, memory: Memory::default(), status: Some(status.clone()) }
