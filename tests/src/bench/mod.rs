@@ -1,6 +1,7 @@
 //! The benchmark: the same topology, YAML and clients for Patroni and for pgward, in one run on one machine.
 
 pub mod faults;
+pub mod outage;
 pub mod quiet;
 pub mod report;
 
@@ -36,14 +37,20 @@ pub enum Scenario {
     Crash,
     /// Agent of the primary frozen.
     Freeze,
+    /// etcd gone for a minute.
+    Outage,
+    /// The same in failsafe mode.
+    Failsafe,
     /// Primary cut off from everything, in network namespaces.
     Partition,
 }
 
 /// All scenarios, in the order in which they are done.
-pub const SCENARIOS: [Scenario; 11] = {
-    use Scenario::{Agent, Crash, Failover, Freeze, Fresh, Http, Idle, List, Partition, Postmaster, Switchover};
-    [Fresh, Idle, Http, List, Switchover, Agent, Postmaster, Failover, Crash, Freeze, Partition]
+pub const SCENARIOS: [Scenario; 13] = {
+    use Scenario::{
+        Agent, Crash, Failover, Failsafe, Freeze, Fresh, Http, Idle, List, Outage, Partition, Postmaster, Switchover,
+    };
+    [Fresh, Idle, Http, List, Switchover, Agent, Postmaster, Failover, Crash, Freeze, Outage, Failsafe, Partition]
 };
 
 /// Does the scenarios once for one agent. What fails is noted in the report; the rest goes on with a new cluster.
@@ -106,6 +113,12 @@ async fn one(scenario: Scenario, agent: Agent, cluster: &mut Cluster, report: &m
         }
         Scenario::Crash => faults::crash(agent, cluster, report).await,
         Scenario::Freeze => faults::freeze(agent, cluster, report).await,
+        Scenario::Outage => outage::without_failsafe(agent, cluster, report).await,
+        Scenario::Failsafe => {
+            cluster.set_dynamic(&[("failsafe_mode", json!(true))]).await?;
+            outage::with_failsafe(agent, cluster, report).await?;
+            cluster.set_dynamic(&[("failsafe_mode", json!(false))]).await
+        }
     }
 }
 

@@ -13,7 +13,7 @@ struct Row {
     goal: &'static str,
 }
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 22] = [
     row("switchover", "switchover: time without a writable primary", "s", "<= 1.0"),
     row("rejoin", "old primary streaming again after a switchover", "s", "<= 3"),
     row("postmaster", "postmaster SIGKILLed, agent alive: until writable again", "s", "<= 1.5"),
@@ -31,6 +31,8 @@ const ROWS: [Row; 20] = [
     row("partition", "primary cut off from everything: it accepts its last write after", "s", "before the next row"),
     row("partition-new", "the same: another node accepts its first write after", "s", ""),
     row("partition-overlap", "the same: two nodes accept writes at once for", "s", "0"),
+    row("etcd-failsafe", "etcd gone for 60 s, failsafe on: longest gap between commits", "s", "<= 0.2"),
+    row("etcd-back", "etcd gone for 60 s, failsafe off: writable again after etcd is back", "s", "<= 0.8"),
     row("agent", "agent SIGKILLed and restarted: longest interruption", "s", "none"),
     row("agent-start", "agent start until REST answers (PostgreSQL already running)", "s", "<= 0.1"),
     row("fresh", "fresh cluster, first start until three members stream", "s", "<= 5"),
