@@ -43,7 +43,7 @@ async fn a_required_watchdog_is_fed_by_who_leads_and_who_has_none_does_not_lead(
         until_true(TTL, async || Ok(told(first)?.len() > fed + 1)).await.context("it is not fed")?;
         ensure!(told(1 - first)?.is_empty(), "a replica has started its watchdog: {}", told(1 - first)?);
 
-        // WDG-5: a stop in order ends it, and the next primary starts its own.
+        // WDG-5, WDG-6: a stop in order ends it, and the next primary starts its own.
         cluster.nodes[first].stop(WHOLE).await?;
         ensure!(told(first)?.ends_with('V'), "it was not stopped: {}", told(first)?);
         let second = cluster.new_primary(first, WHOLE).await?;
