@@ -20,6 +20,7 @@ mod partition;
 mod pause;
 mod slots;
 mod soak;
+mod split_brain;
 mod standby_cluster;
 mod store;
 mod support;

@@ -9,10 +9,10 @@ use pgward_core::decide::failsafe::Consent;
 use pgward_core::decide::memory::CheckpointState;
 use pgward_core::decide::slots::{LogicalSlot, SlotPolicy};
 use pgward_core::decide::view::{ActionKind, DataDir, Lease, Store as SeenStore, View};
-use pgward_core::time::lease_end;
+use pgward_core::time::{BootInstant, lease_end};
 use pgward_store::{Condition, Key, Store, StoreError, StoreView};
 use tokio::time::{Instant, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, error, info, warn};
 
 use super::Cycle;
 use crate::record::{Record, Retained, status};
@@ -31,7 +31,12 @@ pub(crate) struct Published {
     status_at: Option<Instant>,
     slots_at: Option<Instant>,
     retained: Retained,
+    /// Members that other members' records show to be primary beside the leader, and since when.
+    rivals: Option<(Vec<String>, BootInstant)>,
 }
+
+/// Records of a change of leader may overlap for a moment: that is no split brain.
+const RECORDS_OVERLAP: Duration = Duration::from_secs(1);
 
 impl<S: Store, L: Server> Cycle<S, L> {
     /// CYC-19 and DCS-10. Failures undo nothing; the next cycle tries again.
@@ -209,10 +214,22 @@ impl<S: Store, L: Server> Cycle<S, L> {
         let text = |value: &serde_json::Value, key: &str| {
             value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
         };
-        let dynamic = &self.dynamic;
+        let dynamic = Arc::clone(&self.dynamic);
         let failsafe = cluster.as_ref().and_then(|cluster| cluster.failsafe.clone());
         let before = self.node.borrow().clone();
+        let split_brain = self.split_brain(view);
+        if split_brain != before.split_brain {
+            match split_brain.is_empty() {
+                false => {
+                    error!(members = ?split_brain, "split brain: primary beside the holder of the leader key (SPL-1)")
+                }
+                true => info!("the split brain is over"),
+            }
+        }
+        let is_new = !split_brain.is_empty() && before.split_brain.is_empty();
         let node = NodeView {
+            split_brains: before.split_brains + u64::from(is_new),
+            split_brain,
             state: local.state,
             role: local.role,
             server: self.last_seen.as_ref().and_then(|seen| seen.details.server.clone()),
@@ -250,6 +267,25 @@ impl<S: Store, L: Server> Cycle<S, L> {
             ..before
         };
         self.node.send_replace(node);
+    }
+
+    /// SPL-1, SPL-2: this member at once, others when the store has shown them for longer than a change of leader takes.
+    fn split_brain(&mut self, view: &View) -> Vec<String> {
+        let SeenStore::Current(cluster) = &view.store else { return Vec::new() };
+        let others = cluster.rivals().filter(|name| **name != view.me).map(ToString::to_string).collect::<Vec<_>>();
+        let since = match &self.published.rivals {
+            Some((known, since)) if *known == others => *since,
+            Some(_) | None => view.now,
+        };
+        let last = view.now.since(since) >= RECORDS_OVERLAP;
+        let mut members = if last { others.clone() } else { Vec::new() };
+        self.published.rivals = Some((others, since));
+        let is_led_by_another = cluster.leader.as_ref().is_some_and(|leader| leader.name != view.me);
+        let is_primary = view.postgres.facts.as_ref().is_some_and(|facts| !facts.in_recovery);
+        if is_primary && is_led_by_another && matches!(view.lease, Lease::None) {
+            members.push(view.me.to_string());
+        }
+        members
     }
 
     fn wall_seconds(&self) -> u64 {

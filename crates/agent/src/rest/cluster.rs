@@ -1,6 +1,7 @@
 //! `GET /cluster`: all members as one document.
 
 use pgward_core::cluster::{Cluster, Member};
+use pgward_core::names::MemberName;
 use pgward_core::wal::Lsn;
 use serde_json::{Map, Value, json};
 
@@ -17,6 +18,10 @@ pub fn cluster_document(cluster: &Cluster, scope: &str, modes: Modes) -> Value {
     document.insert("members".to_owned(), members.into());
     if modes.paused {
         document.insert("pause".to_owned(), true.into());
+    }
+    let rivals: Vec<&str> = cluster.rivals().map(MemberName::as_str).collect();
+    if !rivals.is_empty() {
+        document.insert("split_brain".to_owned(), rivals.into());
     }
     if let Some(request) = cluster.failover.as_ref().map(|failover| &failover.value)
         && let Some(at) = &request.scheduled_at

@@ -160,6 +160,18 @@ pub fn decision_metrics(node: &NodeView, phases: &Phases) -> String {
     let refusals: Vec<_> =
         phases.refusals().map(|(rule, count)| (format!(",rule=\"{rule}\""), count.to_string())).collect();
     family(
+        "split_brain",
+        "Members that are primary beside the holder of the leader key now.",
+        "gauge",
+        &[(String::new(), node.split_brain.len().to_string())],
+    );
+    family(
+        "split_brains_total",
+        "How often such members were seen since the agent was started.",
+        "counter",
+        &[(String::new(), node.split_brains.to_string())],
+    );
+    family(
         "refusals_total",
         "How often this member refused to lead since its agent was started, by the first rule of the reason.",
         "counter",

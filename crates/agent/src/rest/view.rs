@@ -66,6 +66,10 @@ pub struct NodeView {
     pub synchronous: SynchronousMode,
     /// The dynamic setting `standby_cluster` makes this cluster follow another one.
     pub standby_cluster: bool,
+    /// Members that are primary beside the holder of the leader key (SPL-1, SPL-2).
+    pub split_brain: Vec<String>,
+    /// How often that was seen since the agent was started.
+    pub split_brains: u64,
 }
 
 /// What PostgreSQL said about itself.
@@ -183,6 +187,8 @@ impl NodeView {
             lag_on_failover_bytes_max: 1024 * 1024,
             synchronous: SynchronousMode::Off,
             standby_cluster: false,
+            split_brain: Vec::new(),
+            split_brains: 0,
         }
     }
 

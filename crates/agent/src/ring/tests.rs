@@ -218,6 +218,12 @@ pgward_leader_changes_total{scope="demo",name="n3",kind="switchover"} 0
 # TYPE pgward_leader_change_phase_seconds gauge
 # HELP pgward_leader_change_timestamp_seconds When that was: epoch seconds at which this member saw that nobody led.
 # TYPE pgward_leader_change_timestamp_seconds gauge
+# HELP pgward_split_brain Members that are primary beside the holder of the leader key now.
+# TYPE pgward_split_brain gauge
+pgward_split_brain{scope="demo",name="n3"} 0
+# HELP pgward_split_brains_total How often such members were seen since the agent was started.
+# TYPE pgward_split_brains_total counter
+pgward_split_brains_total{scope="demo",name="n3"} 0
 # HELP pgward_refusals_total How often this member refused to lead since its agent was started, by the first rule of the reason.
 # TYPE pgward_refusals_total counter
 pgward_refusals_total{scope="demo",name="n3",rule="HLT-7"} 1

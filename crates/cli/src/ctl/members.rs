@@ -72,6 +72,9 @@ fn notices(cluster: &Cluster) -> String {
     if view::is_paused(cluster) {
         notices.push_str(" Maintenance mode: on\n");
     }
+    for rival in cluster.rivals() {
+        notices.push_str(&format!(" Split brain: {rival} is primary beside the leader\n"));
+    }
     let request = cluster.failover.as_ref().map(|failover| &failover.value);
     if let Some((request, at)) = request.and_then(|request| Some((request, request.scheduled_at.as_ref()?))) {
         notices.push_str(&format!(" Switchover scheduled at: {}\n", schedule::normalised(at)));

@@ -291,6 +291,15 @@ impl Cluster {
         self.leader.as_ref().is_some_and(|leader| leader.name == *name)
     }
 
+    /// SPL-2: members that say they run as primary beside the holder of the leader key, which says so, too. What a member
+    /// that steps down wrote last may look like this for a moment.
+    pub fn rivals(&self) -> impl Iterator<Item = &MemberName> {
+        let is_primary = |member: &&Member| member.role() == Some(MemberRole::Primary) && member.is_running();
+        let leader = self.leader_member().filter(is_primary).map(|leader| &leader.name);
+        let others = self.members.values().filter(is_primary).map(|member| &member.name);
+        others.filter(move |name| leader.is_some_and(|leader| leader != *name))
+    }
+
     /// The record of the member that holds the leader key.
     pub fn leader_member(&self) -> Option<&Member> {
         self.leader.as_ref().and_then(|leader| self.members.get(&leader.name))

@@ -10,7 +10,7 @@ use super::leader;
 use super::memory::Memory;
 use super::reason::Reason;
 use super::rewind;
-use super::view::{OwnTags, RecoveryDiff, Settings, View};
+use super::view::{Lease, OwnTags, RecoveryDiff, Settings, View};
 
 /// NTF-1…5: the member to stream from; `None` for nobody.
 pub fn upstream(me: &MemberName, tags: &OwnTags, settings: &Settings, cluster: &Cluster) -> Option<MemberName> {
@@ -47,7 +47,12 @@ pub(super) fn decide(view: &View, cluster: &Cluster, memory: &mut Memory) -> Dec
         return without_leader(view, Reason::KeepsUpstream);
     };
     if view.postgres.is_primary() {
-        return leader::without_lock(view, leader.name.to_string()); // FOL-3, FOL-4
+        let decision = leader::without_lock(view, leader.name.to_string()); // FOL-3, FOL-4
+        return match view.lease {
+            // It has not lost a lease: it was promoted by somebody else, or ran on without its agent.
+            Lease::None => decision.because(Reason::SecondPrimary { leader: leader.name.clone() }),
+            Lease::Held { .. } | Lease::NotOurs { .. } => decision,
+        };
     }
     let upstream = upstream(&view.me, &view.tags, &view.settings, cluster);
     let (ours, theirs) = (

@@ -256,6 +256,8 @@ reasons! {
     /// A primary without the key and with a rival steps down.
     RivalPrimary { member: MemberName } ["QRK-2", "RACE-5"] "PostgreSQL is primary without the leader key and {member} is primary too";
 
+    /// PostgreSQL was promoted by somebody else, or ran on without its agent.
+    SecondPrimary { leader: MemberName } ["SPL-1", "OWN-4", "OWN-5", "FOL-3", "PAU-7"] "split brain: PostgreSQL is primary here, and {leader} holds the leader key";
     /// The key is not ours any more.
     LostLock { holder: String } ["OWN-4", "FOL-3", "DCS-2"] "PostgreSQL is primary, but the leader key is held by {holder}";
     /// The same in pause.
