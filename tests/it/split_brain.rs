@@ -64,6 +64,42 @@ async fn a_replica_that_is_promoted_by_hand_is_stopped_and_comes_back() -> Outco
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_cannot_be_rewound_says_why_until_it_is_back() -> Outcome {
+    if !is_pgward() {
+        return Ok(());
+    }
+    with_running(three(), async |cluster| {
+        let primary = cluster.at_rest(WHOLE).await?;
+        let rogue = (primary + 1) % 3;
+        cluster.nodes[rogue].config["postgresql"]["bin_name"] = json!({"pg_rewind": "/bin/false"});
+        cluster.nodes[rogue].stop(WHOLE).await?;
+        cluster.nodes[rogue].start()?;
+        cluster.all_streaming(WHOLE).await?;
+        promote_by_hand(cluster, rogue).await?;
+        let name = cluster.nodes[rogue].name().to_owned();
+        until_true(WHOLE, async || {
+            let document: Value = serde_json::from_str(&cluster.nodes[rogue].get("/patroni").await?.body)?;
+            let problem = document["problem"].as_str().unwrap_or_default().to_owned();
+            let list = cluster.ctl(agent(), &["list"]).await?.text();
+            ensure!(
+                problem.contains("pg_rewind failed") && list.contains(&format!("{name} cannot come back: ")),
+                "RWD-12: {document}\n{list}"
+            );
+            Ok(true)
+        })
+        .await?;
+        cluster.nodes[rogue].config["postgresql"]["bin_name"] = json!({});
+        cluster.nodes[rogue].stop(WHOLE).await?;
+        cluster.nodes[rogue].start()?;
+        cluster.all_streaming(WHOLE).await.context("with a pg_rewind that works")?;
+        let list = cluster.ctl(agent(), &["list"]).await?.text();
+        ensure!(!list.contains("cannot come back"), "RWD-12: {list}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_maintenance_mode_a_second_primary_is_shown_and_left_alone() -> Outcome {
     if !is_pgward() {
         return Ok(());

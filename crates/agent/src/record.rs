@@ -47,6 +47,8 @@ pub(crate) struct Record<'a> {
     pub scheduled_restart: Option<&'a Map<String, Value>>,
     /// This member has seen the pause.
     pub paused: bool,
+    /// Why this member does not come back (RWD-12). Patroni knows no such field, and ignores it.
+    pub problem: Option<&'a str>,
 }
 
 impl Record<'_> {
@@ -94,6 +96,9 @@ impl Record<'_> {
         }
         if self.paused {
             put("pause", true.into());
+        }
+        if let Some(problem) = self.problem {
+            fields.insert("problem".to_owned(), problem.into());
         }
         json::compact(&fields)
     }
@@ -182,6 +187,7 @@ mod tests {
             replication_state: Some("streaming"),
             scheduled_restart: None,
             paused: false,
+            problem: None,
         };
         assert_eq!(
             record.to_value(),
@@ -189,6 +195,8 @@ mod tests {
         );
         let stopped = Record { state: PostgresState::Stopped, role: MemberRole::Demoted, ..record };
         assert!(!stopped.to_value().contains("xlog_location"), "no positions of a server that is down");
+        let broken = Record { problem: Some("pg_rewind failed"), ..stopped };
+        assert!(broken.to_value().ends_with(r#","problem":"pg_rewind failed"}"#), "RWD-12: {}", broken.to_value());
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
         }
         let local = self.local.get();
         let seen = self.last_seen.as_ref();
+        let problem = self.memory.rejoin_problem(view);
         let essential = Record {
             conn_url: self.server.conn_url(),
             api_url: self.server.api_url(),
@@ -79,6 +80,7 @@ impl<S: Store, L: Server> Cycle<S, L> {
             replication_state: None,
             scheduled_restart: self.requests.scheduled().map(|restart| &restart.published),
             paused: view.settings.paused,
+            problem: problem.as_deref(),
         };
         let timeline = view.postgres.facts.as_ref().and_then(|facts| facts.timeline);
         let replication_state = seen.and_then(|seen| seen.details.replication_state.as_deref());
@@ -226,10 +228,15 @@ impl<S: Store, L: Server> Cycle<S, L> {
                 true => info!("the split brain is over"),
             }
         }
+        let problem = self.memory.rejoin_problem(view);
+        if let Some(problem) = problem.as_ref().filter(|_| problem != before.problem) {
+            error!(problem, "this member cannot come back (RWD-12)");
+        }
         let is_new = !split_brain.is_empty() && before.split_brain.is_empty();
         let node = NodeView {
             split_brains: before.split_brains + u64::from(is_new),
             split_brain,
+            problem,
             state: local.state,
             role: local.role,
             server: self.last_seen.as_ref().and_then(|seen| seen.details.server.clone()),

@@ -9,7 +9,8 @@ use super::modes::Modes;
 use super::view::SynchronousMode;
 
 /// What of a member's record is shown as it is.
-const COPIED: [&str; 5] = ["timeline", "pending_restart", "pending_restart_reason", "scheduled_restart", "tags"];
+const COPIED: [&str; 6] =
+    ["timeline", "pending_restart", "pending_restart_reason", "scheduled_restart", "tags", "problem"];
 
 /// The members and their lag. Roles come from the leader key and `/sync`, not from what members say about themselves.
 pub fn cluster_document(cluster: &Cluster, scope: &str, modes: Modes) -> Value {

@@ -43,6 +43,9 @@ pub fn status_document(node: &NodeView) -> Value {
         put(&mut document, "scheduled_restart", shown.map(|(k, v)| (k.clone(), v.clone())).collect::<Map<_, _>>());
     }
     put_flag(&mut document, "watchdog_failed", node.watchdog_failed);
+    if let Some(problem) = &node.problem {
+        put(&mut document, "problem", problem.as_str());
+    }
     if !node.split_brain.is_empty() {
         put(&mut document, "split_brain", node.split_brain.clone());
     }

@@ -70,6 +70,8 @@ pub struct NodeView {
     pub split_brain: Vec<String>,
     /// How often that was seen since the agent was started.
     pub split_brains: u64,
+    /// Why this member does not come back (RWD-12).
+    pub problem: Option<String>,
 }
 
 /// What PostgreSQL said about itself.
@@ -189,6 +191,7 @@ impl NodeView {
             standby_cluster: false,
             split_brain: Vec::new(),
             split_brains: 0,
+            problem: None,
         }
     }
 

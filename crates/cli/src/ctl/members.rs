@@ -72,6 +72,11 @@ fn notices(cluster: &Cluster) -> String {
     if view::is_paused(cluster) {
         notices.push_str(" Maintenance mode: on\n");
     }
+    for (member, problem) in cluster.members.values().filter_map(|member| Some((member, member.problem()?))) {
+        // Output of a program has many lines; the last one says why it ended.
+        let last = problem.lines().rfind(|line| !line.trim().is_empty()).unwrap_or(problem);
+        notices.push_str(&format!(" {} cannot come back: {}\n", member.name, last.trim()));
+    }
     for rival in cluster.rivals() {
         notices.push_str(&format!(" Split brain: {rival} is primary beside the leader\n"));
     }

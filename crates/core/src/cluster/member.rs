@@ -292,6 +292,11 @@ impl Member {
         self.fields.get("checkpoint_after_promote") == Some(&Value::Bool(false))
     }
 
+    /// Why this member does not come back (RWD-12): a field of pgward's own.
+    pub fn problem(&self) -> Option<&str> {
+        self.text("problem")
+    }
+
     /// The tags as published.
     pub fn tags(&self) -> Option<&Map<String, Value>> {
         self.fields.get("tags").and_then(Value::as_object)

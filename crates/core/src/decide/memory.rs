@@ -161,6 +161,30 @@ const CHECK_AGAIN: Duration = Duration::from_millis(250);
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 impl Memory {
+    /// RWD-12: why this member does not come back, when no setting allows what would bring it back, or another attempt
+    /// follows. `None` while it streams, or leads.
+    pub fn rejoin_problem(&self, view: &View) -> Option<String> {
+        let facts = view.postgres.facts.as_ref();
+        let is_back = facts.is_some_and(|facts| facts.streaming || !facts.in_recovery);
+        if is_back || view.postgres.is_primary() {
+            return None;
+        }
+        match self.rewind {
+            RewindState::Forked(Remedy::Copy) if self.rewind_error.is_empty() => {
+                Some("its history has forked from the leader's, and only a new copy brings it back".to_owned())
+            }
+            RewindState::Initial
+            | RewindState::CheckRequested
+            | RewindState::Needed
+            | RewindState::Forked(_)
+            | RewindState::NotNeeded
+            | RewindState::Success
+            | RewindState::Failed => {
+                (!self.rewind_error.is_empty()).then(|| format!("pg_rewind failed: {}", self.rewind_error.trim()))
+            }
+        }
+    }
+
     /// Takes in what happened since the last decision, before anything is decided.
     pub(super) fn absorb(&mut self, view: &View) {
         if view.settings.paused && !self.was_paused && self.rejoin_waits_until.is_some_and(|until| view.now >= until) {
@@ -247,6 +271,7 @@ impl Memory {
             (ActionKind::Clone, Outcome::Done) => {
                 // A copy looks like a crashed primary and is none: it starts from its backup label.
                 self.rewind = RewindState::NotNeeded;
+                self.rewind_error.clear(); // It was about the data before.
                 self.crash_recovery_tried = true;
             }
             (ActionKind::Checkpoint, Outcome::Done) => self.checkpoint = CheckpointState::Done,
