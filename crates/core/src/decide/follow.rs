@@ -103,6 +103,9 @@ fn copy_slots(view: &View, cluster: &Cluster, memory: &Memory, upstream: Option<
     if slots.is_empty() || !is_settled || view.settings.paused || view.action.is_some() {
         return None;
     }
+    if view.failsafe.promise_at(view.now).is_some() {
+        return None; // FS-13: who promised to wait is needed as it is.
+    }
     // A standby that replays another timeline than the leader's is about to find out about it.
     let leader = cluster.leader_member().filter(|leader| leader.timeline() == facts.timeline)?;
     if leader.role() != Some(MemberRole::Primary) || memory.copy_slots_again_at.is_some_and(|again| view.now < again) {

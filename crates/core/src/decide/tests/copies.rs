@@ -23,6 +23,24 @@ fn a_standby_copies_logical_slots_only_when_its_restart_hurts_nobody() {
         ("a moment after it was tried", with(lacking()), tried, &[], "OWN-7"),
         ("in pause", View { settings: paused(), ..with(lacking()) }, Memory::default(), &[], "OWN-7"),
         (
+            "FS-13: it has promised a primary to wait",
+            View {
+                failsafe: super::super::failsafe::Failsafe {
+                    promise: Some(super::super::failsafe::Promise {
+                        leader: name("b"),
+                        conn_url: String::new(),
+                        api_url: String::new(),
+                        until: at(120),
+                    }),
+                    ..Default::default()
+                },
+                ..with(lacking())
+            },
+            Memory::default(),
+            &[],
+            "OWN-7",
+        ),
+        (
             "while something else is under way",
             View { action: action(ActionKind::Checkpoint, 99, false), ..with(lacking()) },
             Memory::default(),
