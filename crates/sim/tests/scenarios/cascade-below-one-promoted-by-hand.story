@@ -8,7 +8,7 @@
    64  n3  decides Rewind [RWD-5, RWD-9]
    64  n3  rewound
    64  n3  starts as standby
-   65  n2  decides Demote (ImmediateNoLock) [OWN-4, FOL-3, DCS-2]
+   65  n2  decides Demote (ImmediateNoLock) [SPL-1, OWN-4, OWN-5, FOL-3, PAU-7]
    65  n2  accepts no writes
    65  n2  decides Rewind [RWD-5, RWD-9]
    65  n3  decides Rewind [RWD-5, RWD-9]

@@ -5,7 +5,7 @@
    20  -   -- PromoteByHand(n2)
    20  n2  accepts writes on timeline 2
    21  -   -- mended
-   28  n2  decides Demote (ImmediateNoLock) [OWN-4, FOL-3, DCS-2]
+   28  n2  decides Demote (ImmediateNoLock) [SPL-1, OWN-4, OWN-5, FOL-3, PAU-7]
    28  n2  accepts no writes
    28  n2  decides Rewind [RWD-5, RWD-9]
    29  n2  rewound
