@@ -60,7 +60,12 @@ async fn a_member_that_the_leader_key_is_made_to_name_leads_once_the_old_leader_
         let direct = DirectWriters::start(cluster).await?;
         let overwritten = Overwritten::now(cluster, named).await?;
         let new = cluster.new_primary(old, WHOLE).await?;
-        ensure!(new == named, "the primary is {}", cluster.nodes[new].name());
+        if new != named {
+            // The third member has received more of the old leader's last moment: then it has to be the one (DCS-E2).
+            let log = std::fs::read_to_string(cluster.nodes[named].agent_log())?;
+            let (named, new) = (cluster.nodes[named].name(), cluster.nodes[new].name());
+            ensure!(log.contains("was made to name this member, which may not lead"), "{new} leads, not {named}");
+        }
         overwritten.is_respected_by(cluster, old)?;
         writers.wait_for_writes(50, WHOLE).await?;
         println!("interrupted for {:?}", interruption(&writers.writes(), overwritten.at));
