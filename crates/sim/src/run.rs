@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgward_core::cluster::FailoverRequest;
+use pgward_core::cluster::{FailoverRequest, Initialize};
 use pgward_core::names::MemberName;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -232,11 +232,22 @@ impl Run {
             return true;
         }
         self.look_for_panics();
+        if self.waits_for_an_operator() {
+            return false;
+        }
         let states: Vec<String> = self.machines.values().map(describe).collect();
         let leader = self.etcd.cluster().leader.map(|leader| leader.name.to_string());
         let text = format!("not whole {limit:?} {when}; leader key: {leader:?}; {}", states.join("; "));
         self.observer.report(Invariant::Whole, text);
         false
+    }
+
+    /// DIR-5: the one member that may create the cluster lost its power in the middle of it. It touches nothing and says so.
+    fn waits_for_an_operator(&self) -> bool {
+        let may_not = |machine: &Machine| machine.config().tags.is_nofailover() || is_unreadable(machine);
+        self.etcd.cluster().initialize == Initialize::Absent
+            && self.machines.values().all(may_not)
+            && self.machines.values().any(is_unreadable)
     }
 
     /// The primary of a whole cluster: one writable member that holds the key, and all others stream from somebody, or say
