@@ -171,8 +171,12 @@ async fn a_running_cluster_becomes_a_standby_of_an_archive_and_back() -> Outcome
         let again = cluster.all_streaming(WHOLE).await?;
         ensure!(again == primary, "the leader moved");
         cluster.nodes[again].socket().query("INSERT INTO said VALUES ('b')").await?;
-        let command = cluster.nodes[again].socket().query("SHOW restore_command").await?;
-        ensure!(command == [""], "the archive is still {command:?}");
+        until_true(WHOLE, async || {
+            let command = cluster.nodes[again].socket().query("SHOW restore_command").await?;
+            ensure!(command == [""], "the archive is still {command:?}");
+            Ok(true)
+        })
+        .await?;
         Ok(())
     })
     .await
